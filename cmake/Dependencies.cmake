@@ -1,0 +1,27 @@
+# Everything the build needs from outside, on or off as written above, never by what happens to be found.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(MPI REQUIRED COMPONENTS C)
+find_package(HDF5 REQUIRED COMPONENTS C)
+find_package(Boost 1.74 REQUIRED COMPONENTS program_options)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+
+# HDF5's own imported target differs between distributions and CMake versions; this one is always the same.
+add_library(dm_hdf5 INTERFACE)
+target_include_directories(dm_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
+target_link_libraries(dm_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
+
+include(Torch)
+if(DM_CUDA)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 20)
+  find_package(CUDAToolkit 13.0 REQUIRED)
+endif()
+if(DM_TESTS)
+  find_package(GTest 1.12 REQUIRED)
+endif()

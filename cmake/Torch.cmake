@@ -1,0 +1,28 @@
+# LibTorch as an imported target made by hand: find_package(Torch) of a CUDA wheel refuses to configure where there is no
+# CUDA toolkit, and the CPU build needs two of its libraries only.
+if(NOT EXISTS "${DM_TORCH_DIR}/include/ATen/ATen.h")
+  message(FATAL_ERROR "No LibTorch in DM_TORCH_DIR=${DM_TORCH_DIR}.\n"
+    "Run launch/setup, which unpacks the PyPI wheel there, or name the torch folder of an installed one:\n"
+    "  cmake -D DM_TORCH_DIR=$(python3 -c 'import torch; print(torch.__path__[0])') ...")
+endif()
+
+get_filename_component(DM_TORCH_SITE "${DM_TORCH_DIR}" DIRECTORY)
+add_library(dm_torch INTERFACE)
+target_include_directories(dm_torch SYSTEM INTERFACE "${DM_TORCH_DIR}/include" "${DM_TORCH_DIR}/include/torch/csrc/api/include")
+target_link_directories(dm_torch INTERFACE "${DM_TORCH_DIR}/lib")
+# The wheel's libraries want the CUDA runtime's at load time; they are looked for beside it, as the nvidia wheels lay them.
+file(GLOB DM_NVIDIA_LIB_DIRS LIST_DIRECTORIES true "${DM_TORCH_SITE}/nvidia/*/lib")
+target_link_options(dm_torch INTERFACE -Wl,--allow-shlib-undefined
+  "-Wl,-rpath,${DM_TORCH_DIR}/lib" "$<$<BOOL:${DM_NVIDIA_LIB_DIRS}>:-Wl,-rpath,$<JOIN:${DM_NVIDIA_LIB_DIRS},:>>")
+target_link_libraries(dm_torch INTERFACE torch_cpu c10)
+if(DM_CUDA)
+  target_link_options(dm_torch INTERFACE -Wl,--no-as-needed)
+  target_link_libraries(dm_torch INTERFACE torch_cuda c10_cuda)
+endif()
+
+# The one precompiled header: everything of LibTorch that sources may use. torch/torch.h (43 s) is included nowhere.
+file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "// Nothing: this object library exists for its precompiled header.\n")
+add_library(dm_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
+target_link_libraries(dm_torch_pch PRIVATE dm_torch)
+target_precompile_headers(dm_torch_pch PRIVATE <ATen/ATen.h> <torch/csrc/autograd/custom_function.h>
+  <torch/csrc/autograd/variable.h> <map> <string> <vector>)

@@ -1,0 +1,58 @@
+#include "core/hash.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <new>
+
+#include "core/error.h"
+
+namespace dm {
+
+uint64_t xxh3_64(const void* data, size_t size_bytes, uint64_t seed) { return XXH3_64bits_withSeed(data, size_bytes, seed); }
+
+Hash128 xxh3_128(const void* data, size_t size_bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(data, size_bytes);
+  return {hash.high64, hash.low64};
+}
+
+std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
+std::string hex(const Hash128& hash) { return fmt::format("{:016x}{:016x}", hash.high, hash.low); }
+
+uint64_t parse_hash64(std::string_view text, const std::string& where) {
+  DM_REQUIRE(text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos, ExitCode::bad_data,
+             "{}: expected 16 lower-case hexadecimal digits, found '{}'", where, text.substr(0, 40));
+  return std::stoull(std::string(text), nullptr, 16);
+}
+
+Hash128 parse_hash128(std::string_view text, const std::string& where) {
+  DM_REQUIRE(text.size() == 32, ExitCode::bad_data, "{}: expected 32 lower-case hexadecimal digits, found '{}'", where,
+             text.substr(0, 40));
+  return {parse_hash64(text.substr(0, 16), where), parse_hash64(text.substr(16), where)};
+}
+
+struct Hasher::State {
+  XXH3_state_t* xxh = XXH3_createState();
+  State() {
+    if (xxh == nullptr) throw std::bad_alloc();
+    XXH3_128bits_reset(xxh);  // 64- and 128-bit digests of XXH3 come from the same running state
+  }
+  ~State() { XXH3_freeState(xxh); }
+};
+
+Hasher::Hasher() : state_(std::make_unique<State>()) {}
+Hasher::~Hasher() = default;
+Hasher::Hasher(Hasher&&) noexcept = default;
+Hasher& Hasher::operator=(Hasher&&) noexcept = default;
+
+Hasher& Hasher::update(const void* data, size_t size_bytes) {
+  XXH3_128bits_update(state_->xxh, data, size_bytes);
+  return *this;
+}
+uint64_t Hasher::digest_64() const { return XXH3_64bits_digest(state_->xxh); }
+Hash128 Hasher::digest_128() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh);
+  return {hash.high64, hash.low64};
+}
+
+}  // namespace dm

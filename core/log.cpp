@@ -1,0 +1,67 @@
+#include "core/log.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#include "core/process.h"
+
+namespace dm {
+namespace {
+
+spdlog::level::level_enum level_from_environment() {
+  const char* text = std::getenv("DM_LOG");
+  return text ? spdlog::level::from_str(text) : spdlog::level::info;
+}
+
+/// stderr for the terminal: stdout is for what a command was asked to print.
+spdlog::logger& terminal() {
+  static const auto instance = [] {
+    auto logger = std::make_shared<spdlog::logger>("terminal", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    logger->set_pattern("%v");
+    logger->set_level(level_from_environment());
+    return logger;
+  }();
+  return *instance;
+}
+
+std::mutex file_mutex;
+std::shared_ptr<spdlog::logger> file_logger;
+std::atomic<bool> terminal_on{true};
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug: return spdlog::level::debug;
+    case LogLevel::info: return spdlog::level::info;
+    case LogLevel::warn: return spdlog::level::warn;
+    case LogLevel::error: return spdlog::level::err;
+  }
+  return spdlog::level::err;
+}
+}  // namespace
+
+void set_log_terminal(bool on) { terminal_on = on; }
+
+void set_log_file(const std::string& path) {
+  const std::lock_guard lock(file_mutex);
+  file_logger.reset();
+  if (path.empty()) return;
+  file_logger = std::make_shared<spdlog::logger>("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
+  file_logger->set_pattern(fmt::format("%Y-%m-%dT%H:%M:%S.%e %L rank {}: %v", process_identity().rank));
+  file_logger->set_level(level_from_environment());
+  file_logger->flush_on(spdlog::level::info);
+}
+
+void log(LogLevel level, const std::string& message) {
+  const char* prefix = level == LogLevel::warn ? "warning: " : level == LogLevel::error ? "error: " : "";
+  if (terminal_on || level == LogLevel::error) terminal().log(spdlog_level(level), "{}{}", prefix, message);
+  const std::lock_guard lock(file_mutex);
+  if (file_logger) file_logger->log(spdlog_level(level), "{}", message);
+}
+
+}  // namespace dm

@@ -1,0 +1,89 @@
+#pragma once
+// The language model as a function of its named parameters. Knows no ranks, no optimizer and no files.
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+
+namespace dm::model {
+
+/// A logical parameter: the unit of initialisation, of checkpoints and of interchange.
+struct ParameterInfo {
+  std::string name;            // "backbone.layers.3.mixer_1.in_proj.weight"
+  std::vector<int64_t> shape;  // conv1d.weight is [C, 1, W]
+  bool decay = false;          // takes weight decay
+};
+
+/// All parameters in forward order: embeddings, layers, final norm, head.
+std::vector<ParameterInfo> parameter_infos(const ModelConfig& config);
+int64_t parameter_count(const ModelConfig& config);
+
+/// Fills `values` (any float dtype, contiguous, CPU) with the initial elements [begin, begin + values.numel()) of the row-major
+/// parameter: a pure function of (seed, name, element index).
+void initialise(const ModelConfig& config, const ParameterInfo& info, uint64_t seed, int64_t begin, at::Tensor values);
+
+using Parameters = std::map<std::string, at::Tensor>;  // leaves, by name
+
+/// Scalars a differential layer can report about its two branches, each a mean over the tokens seen.
+struct DifferenceStats {
+  int64_t layer;
+  double lambda;    // mean of the effective weight
+  double norm_1;    // ||y_1|| per token
+  double norm_2;
+  double cosine;    // cos(y_1, y_2)
+};
+
+class LanguageModel {
+ public:
+  /// Holds references to the leaves: what the optimizer writes into them the next forward pass sees. Checks names, shapes, dtypes.
+  LanguageModel(const ModelConfig& config, Parameters parameters);
+
+  const ModelConfig& config() const { return config_; }
+  const Parameters& parameters() const { return parameters_; }
+
+  /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer; -1 is the embedding.
+  struct Taps {
+    std::vector<int64_t> layers;
+    std::function<void(int64_t, const at::Tensor&)> visit;
+  };
+
+  /// ids, seq_idx [B, L] int64/int32 -> residual stream after the final norm [B, L, D], differentiable.
+  at::Tensor hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
+  /// -> logits [B, L, V].
+  at::Tensor logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
+
+  /// tokens [B, L + 1] int64, seq_idx [B, L], mask [B, L] (0: no loss). Sum over counted targets of the cross-entropy in nats
+  /// (differentiable scalar; the caller divides by the global count), and optionally every target's loss [B, L].
+  at::Tensor loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx, const at::Tensor& mask, at::Tensor* per_target = nullptr) const;
+
+  /// Telemetry of all D and S layers over a sample of tokens: runs the plain, unmerged form once, without gradients.
+  std::vector<DifferenceStats> difference_stats(const at::Tensor& ids, const at::Tensor& seq_idx) const;
+
+ private:
+  ModelConfig config_;
+  Parameters parameters_;
+};
+
+/// Recurrent decoding: O(1) state a token.
+class Decoder {
+ public:
+  Decoder(const LanguageModel& model, int64_t batch);
+  ~Decoder();
+  /// ids [B] int64 -> logits [B, V] for the next token. Equals the full forward pass.
+  at::Tensor step(const at::Tensor& ids);
+  void reset();
+
+ private:
+  struct State;
+  const LanguageModel& model_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace dm::model
