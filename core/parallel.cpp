@@ -30,7 +30,7 @@ struct Batch {
   int64_t count;
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
-  std::exception_ptr error;
+  std::exception_ptr error{};
 
   void run() {
     inside_task = true;
