@@ -1,0 +1,144 @@
+// The child process that opens a file with libhdf5 first.
+//
+// fork, not a spawned program: it needs no second binary to be found, installed and trusted, and costs a
+// millisecond where loading this one again costs a second. It is safe here because the child uses only what
+// survives a fork of a threaded process: glibc repairs malloc, our lock on libhdf5 is held across the fork,
+// so no thread was inside it, and nothing else is touched: no MPI, no CUDA, no log, no stdio, no exit
+// handlers (_exit). Were a lock to stay shut all the same, the deadline of the parent turns it into a
+// refusal, not a hang.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/h5.h"
+#include "core/h5_layout.h"
+
+namespace dm {
+namespace {
+
+constexpr rlim_t kExtraAddressSpace = rlim_t{1} << 30;  // beyond what the parent already maps
+constexpr rlim_t kCpuSeconds = 20;
+constexpr std::chrono::seconds kDeadline{120};
+
+/// Pages mapped by this process; the limit on address space counts them too.
+rlim_t mapped_bytes() {
+  char text[128] = {};
+  const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  const bool got = read(fd, text, sizeof text - 1) > 0;
+  close(fd);
+  return got ? std::strtoull(text, nullptr, 10) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) : 0;
+}
+
+void confine() {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // A crash must end the child quietly: MPI and others install handlers that print a trace and go on.
+  for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU, SIGXFSZ, SIGALRM})
+    std::signal(signal, SIG_DFL);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1})
+    std::signal(signal, SIG_IGN);  // the parent decides what they mean
+  const auto limit = [](auto resource, rlim_t value) {
+    const rlimit both{value, value};
+    setrlimit(resource, &both);
+  };
+  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_FSIZE, 0);
+  limit(RLIMIT_CPU, kCpuSeconds);
+  if (const rlim_t mapped = mapped_bytes(); mapped > 0) limit(RLIMIT_AS, mapped + kExtraAddressSpace);
+}
+
+void send(int fd, const char* data, size_t size) {
+  for (ssize_t put = 0; size > 0 && (put = write(fd, data, size)) > 0; data += put)
+    size -= static_cast<size_t>(put);
+}
+
+/// Sends '+' for a sound file, or '-', the exit code as a byte and the message.
+[[noreturn]] void run_child(const std::string& path, int to_parent) {
+  confine();
+  std::string answer = "+";
+  try {
+    read_h5_layout(path);
+  } catch (const Error& error) {
+    answer = std::string("-") + static_cast<char>(error.code()) + error.what();
+  } catch (const std::exception& error) {
+    answer = std::string("-") + static_cast<char>(ExitCode::bad_data) + path + ": " + error.what();
+  }
+  send(to_parent, answer.data(), answer.size());
+  _exit(0);
+}
+
+/// Everything the child sends until it closes the pipe, or kills it at the deadline.
+std::string receive(int fd, pid_t child, bool& late) {
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  std::string answer;
+  while (true) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    pollfd wait{fd, POLLIN, 0};
+    const int ready = poll(&wait, 1, left > 0 ? static_cast<int>(left) : 0);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) {
+      late = true;
+      kill(child, SIGKILL);
+      return answer;
+    }
+    char buffer[4096];
+    const ssize_t got = read(fd, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return answer;
+    answer.append(buffer, static_cast<size_t>(got));
+  }
+}
+
+}  // namespace
+
+void validate_h5_in_child(const std::string& path) {
+  int ends[2];
+  DM_SYS(pipe2(ends, O_CLOEXEC), "make a pipe to check", path);
+  pid_t child = -1;
+  {
+    const H5Lock lock;  // also makes sure that libhdf5 is initialised before the fork, not in the child
+    child = fork();
+    if (child == 0) {
+      close(ends[0]);
+      run_child(path, ends[1]);
+    }
+  }
+  close(ends[1]);
+  bool late = false;
+  std::string answer;
+  int status = 0;
+  if (child > 0) {
+    answer = receive(ends[0], child, late);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+  }
+  const int fork_error = errno;
+  close(ends[0]);
+  if (child < 0) throw_errno(fork_error, "start a process to check", path, __FILE__, __LINE__);
+
+  constexpr const char* kRemedy = "its metadata is damaged or hostile; restore the file from a good copy";
+  DM_REQUIRE(!late, ExitCode::bad_data, "{}: libhdf5 did not finish reading it within {} s: {}", path,
+             kDeadline.count(), kRemedy);
+  DM_REQUIRE(!WIFSIGNALED(status), ExitCode::bad_data, "{}: libhdf5 {} on it: {}", path,
+             WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL
+                 ? "does not come to an end"
+                 : fmt::format("crashes (signal {})", WTERMSIG(status)),
+             kRemedy);
+  if (answer == "+") return;
+  DM_REQUIRE(answer.size() > 2 && answer[0] == '-', ExitCode::bad_data,
+             "{}: libhdf5 ended the process that read it: {}", path, kRemedy);
+  throw Error(static_cast<ExitCode>(answer[1]), answer.substr(2), __FILE__, __LINE__);
+}
+
+}  // namespace dm
