@@ -1,0 +1,135 @@
+#include "dist/environment.h"
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "core/log.h"
+#include "core/process.h"
+#include "dist/mpi_check.h"
+#include "dist/mpi_collectives.h"
+
+extern "C" char** environ;
+
+namespace dm::dist {
+namespace {
+
+bool environment_has(const char* prefix) {
+  for (char** entry = environ; entry && *entry; ++entry)
+    if (std::strncmp(*entry, prefix, std::strlen(prefix)) == 0) return true;
+  return false;
+}
+
+int64_t environment_number(const char* name) {
+  const char* text = std::getenv(name);
+  int64_t value = 0;
+  if (text) std::from_chars(text, text + std::strlen(text), value);
+  return value;
+}
+
+/// How many processes the launcher says it started together, and which variable says so.
+struct Launch {
+  int64_t processes = 1;
+  const char* variable = "";
+};
+Launch launch() {
+  if (environment_has("OMPI_")) {
+    if (const int64_t n = environment_number("OMPI_COMM_WORLD_SIZE"); n > 1)
+      return {n, "OMPI_COMM_WORLD_SIZE"};
+    return {};
+  }
+  if (const int64_t n = environment_number("SLURM_STEP_NUM_TASKS"); n > 1) return {n, "SLURM_STEP_NUM_TASKS"};
+  return {};
+}
+
+void refuse_singletons(const Launch& launch) {
+  DM_FAIL(ExitCode::usage,
+          "the launcher started {} processes ({}), but MPI sees each of them alone: they would all train the "
+          "same model and "
+          "overwrite each other; start the ranks with the mpirun of the MPI this program is linked with, or "
+          "with srun --mpi=pmix",
+          launch.processes, launch.variable);
+}
+
+struct Place {
+  int rank = 0;
+  int size = 1;
+};
+Place place_in(MPI_Comm comm) {
+  Place place;
+  DM_MPI(MPI_Comm_rank(comm, &place.rank));
+  DM_MPI(MPI_Comm_size(comm, &place.size));
+  return place;
+}
+
+}  // namespace
+
+struct Environment::Impl {
+  Place world, local;
+  int exceptions_at_start = std::uncaught_exceptions();
+};
+
+bool launched_in_parallel() { return launch().processes > 1; }
+
+Environment::Environment(int& argc, char**& argv) : impl_(std::make_unique<Impl>()) {
+  const Launch said = launch();
+  // srun without a PMI plugin: Open MPI would end the process inside MPI_Init, with a code and a message of
+  // its own.
+  const bool no_wire_up = !environment_has("OMPI_") && !environment_has("PMIX_") && !environment_has("PMI_");
+  if (said.processes > 1 && no_wire_up) refuse_singletons(said);
+
+  int provided = MPI_THREAD_SINGLE;
+  DM_MPI(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
+  try {
+    DM_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+    DM_MPI(MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN));
+    DM_REQUIRE(provided == MPI_THREAD_MULTIPLE, ExitCode::usage,
+               "this MPI gives thread level {} only; link one built with MPI_THREAD_MULTIPLE", provided);
+    impl_->world = place_in(MPI_COMM_WORLD);
+    if (impl_->world.size == 1 && said.processes > 1) refuse_singletons(said);
+    MPI_Comm host = MPI_COMM_NULL;
+    DM_MPI(
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, impl_->world.rank, MPI_INFO_NULL, &host));
+    impl_->local = place_in(host);
+    DM_MPI(MPI_Comm_free(&host));
+  } catch (...) {
+    if (impl_->world.size == 1) MPI_Finalize();
+    throw;
+  }
+  set_process_identity(rank(), world());
+}
+
+Environment::~Environment() {
+  if (world() > 1 && std::uncaught_exceptions() > impl_->exceptions_at_start) {
+    log_error("rank {} ends the job: an exception left it while {} other ranks go on", rank(), world() - 1);
+    abort(static_cast<int>(ExitCode::internal));
+  }
+  MPI_Finalize();
+}
+
+int64_t Environment::rank() const { return impl_->world.rank; }
+int64_t Environment::world() const { return impl_->world.size; }
+int64_t Environment::local_rank() const { return impl_->local.rank; }
+int64_t Environment::local_world() const { return impl_->local.size; }
+
+void Environment::abort(int exit_code) {
+  std::fflush(nullptr);
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+std::unique_ptr<Collectives> Environment::make_world_group(int64_t message_limit_bytes) {
+  MPI_Comm comm = MPI_COMM_NULL;
+  DM_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
+  return std::make_unique<MpiCollectives>(comm, message_limit_bytes);
+}
+
+std::unique_ptr<Collectives> Environment::make_group(int64_t color) {
+  MPI_Comm comm = MPI_COMM_NULL;
+  DM_MPI(MPI_Comm_split(MPI_COMM_WORLD, static_cast<int>(color), impl_->world.rank, &comm));
+  return std::make_unique<MpiCollectives>(comm, kMessageLimitBytes);
+}
+
+}  // namespace dm::dist

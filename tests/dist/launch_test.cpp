@@ -1,0 +1,97 @@
+// How jobs end and which launches are refused, seen from outside: real processes under the real mpirun.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <fmt/format.h>
+
+namespace {
+
+using testing::HasSubstr;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string output;  // stdout and stderr
+  double seconds = 0;
+};
+
+Outcome run(const std::string& command) {
+  setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);  // so that the test also runs outside ctest
+  setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+  const auto start = std::chrono::steady_clock::now();
+  Outcome outcome;
+  FILE* pipe = popen(("timeout 30 " + command + " 2>&1").c_str(), "r");
+  std::array<char, 4096> text;
+  while (size_t got = fread(text.data(), 1, text.size(), pipe)) outcome.output.append(text.data(), got);
+  const int status = pclose(pipe);
+  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return outcome;
+}
+
+Outcome mpirun(int ranks, const std::string& arguments) {
+  return run(fmt::format(DM_MPIRUN " --oversubscribe -n {} " DM_ABORT_HELPER " {}", ranks, arguments));
+}
+
+TEST(Launch, MpirunReturnsTheCodeThatOneRankAbortsWith) {
+  for (const int code : {64, 65, 70, 71, 73, 74, 75, 77, 78})
+    EXPECT_EQ(mpirun(2 + code % 2, fmt::format("abort {} {}", code, code % 3 == 0 ? 0 : 1)).exit_code, code);
+}
+
+TEST(Launch, AbortReachesRanksInsideACollective) {
+  const Outcome outcome = mpirun(3, "abort 74 1");
+  EXPECT_EQ(outcome.exit_code, 74);
+  EXPECT_LT(outcome.seconds, 20);  // of `timeout 30`: a hang would end there with 124
+}
+
+TEST(Launch, AnExceptionPastTheEnvironmentEndsTheJob) {
+  const Outcome outcome = mpirun(2, "unwind");
+  EXPECT_EQ(outcome.exit_code, 70);
+  EXPECT_THAT(outcome.output, HasSubstr("rank 1 ends the job"));
+}
+
+TEST(Launch, OneProcessAloneIsFine) {
+  EXPECT_EQ(run(DM_ABORT_HELPER " start").exit_code, 0);
+  EXPECT_EQ(run(DM_ABORT_HELPER " unwind").exit_code, 65)
+      << "a single process ends with the error's own code";
+  EXPECT_EQ(mpirun(1, "start").exit_code, 0);
+}
+
+// What a launcher leaves in the environment of processes that are no ranks of each other.
+TEST(Launch, SingletonsAreRefused) {
+  const struct {
+    const char* environment;
+    const char* named;
+  } cases[] = {{"OMPI_COMM_WORLD_SIZE=3", "3 processes (OMPI_COMM_WORLD_SIZE)"},
+               {"SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_PROCID=1 SLURM_NODELIST=n1",
+                "2 processes (SLURM_STEP_NUM_TASKS)"},
+               {"SLURM_STEP_NUM_TASKS=2 PMI_RANK=0", "2 processes (SLURM_STEP_NUM_TASKS)"}};
+  for (const auto& c : cases) {
+    const Outcome outcome =
+        run(fmt::format("env -u OMPI_ALLOW_RUN_AS_ROOT -u OMPI_ALLOW_RUN_AS_ROOT_CONFIRM -u "
+                        "OMPI_MCA_rmaps_base_oversubscribe {} " DM_ABORT_HELPER " start",
+                        c.environment));
+    EXPECT_EQ(outcome.exit_code, 64) << c.environment;
+    EXPECT_THAT(outcome.output, HasSubstr(c.named));
+    EXPECT_THAT(outcome.output, HasSubstr("mpirun of the MPI this program is linked with"));
+    EXPECT_LT(outcome.seconds, 2) << c.environment;  // the documented bound
+  }
+}
+
+TEST(Launch, AStepOfMpirunInsideSlurmIsNotMistaken) {
+  EXPECT_EQ(run("env SLURM_STEP_NUM_TASKS=4 " DM_MPIRUN
+                " --oversubscribe --mca plm isolated -n 1 " DM_ABORT_HELPER " start")
+                .exit_code,
+            0);
+  EXPECT_EQ(run("env SLURM_STEP_NUM_TASKS=1 " DM_ABORT_HELPER " start").exit_code, 0);
+  EXPECT_EQ(run("env OMPI_COMM_WORLD_SIZE=three " DM_ABORT_HELPER " start").exit_code, 0);
+}
+
+}  // namespace
