@@ -1,0 +1,117 @@
+#include "train/flat_parameters.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace dm::train {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // elements; 256 bytes of float32
+constexpr int64_t kSumBlock = int64_t{1}
+                              << 16;  // elements summed in one go: fixed, so that threads change no bit
+
+int64_t aligned(int64_t count) { return (count + kAlignment - 1) / kAlignment * kAlignment; }
+
+int64_t element_count(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
+template <class T>
+double square_sum(const T* values, int64_t count) {
+  std::vector<double> partial(static_cast<size_t>((count + kSumBlock - 1) / kSumBlock));
+  parallel_for(static_cast<int64_t>(partial.size()), [&](int64_t block) {
+    double sum = 0;
+    const int64_t end = std::min(count, (block + 1) * kSumBlock);
+    for (int64_t i = block * kSumBlock; i < end; ++i)
+      sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+    partial[static_cast<size_t>(block)] = sum;
+  });
+  double total = 0;
+  for (const double sum : partial) total += sum;
+  return total;
+}
+
+}  // namespace
+
+at::ScalarType scalar_type(DType dtype) {
+  DM_CHECK(dtype == DType::f32 || dtype == DType::f64, "no training in {}", name(dtype));
+  return dtype == DType::f32 ? at::kFloat : at::kDouble;
+}
+
+FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group)
+    : infos_(std::move(infos)), dtype_(dtype), group_(group) {
+  int64_t total = 0;
+  for (const model::ParameterInfo& info : infos_) {
+    offsets_.push_back(total);
+    total += aligned(element_count(info.shape));
+  }
+  owned_count_ = aligned((total + group.size() - 1) / group.size());
+  const auto options = at::TensorOptions().dtype(scalar_type(dtype));
+  weights_ = at::zeros({owned_count_ * group.size()}, options);
+  gradients_ = at::zeros_like(weights_);
+  for (size_t i = 0; i < infos_.size(); ++i) {
+    const int64_t count = element_count(infos_[i].shape);
+    at::Tensor leaf = weights_.narrow(0, offsets_[i], count).view(infos_[i].shape).detach();
+    leaf.set_requires_grad(true);
+    leaf.mutable_grad() = gradients_.narrow(0, offsets_[i], count).view(infos_[i].shape);
+    leaves_.emplace(infos_[i].name, std::move(leaf));
+  }
+}
+
+std::vector<Slice> FlatParameters::slices(int64_t rank) const {
+  const int64_t first = rank * owned_count_, last = first + owned_count_;
+  std::vector<Slice> result;
+  for (size_t i = 0; i < infos_.size(); ++i) {
+    const int64_t begin = std::max(first, offsets_[i]);
+    const int64_t end = std::min(last, offsets_[i] + element_count(infos_[i].shape));
+    if (begin < end)
+      result.push_back({static_cast<int64_t>(i), begin - offsets_[i], end - offsets_[i], begin - first});
+  }
+  return result;
+}
+
+void* FlatParameters::owned(const at::Tensor& flat) const {
+  return at(flat.data_ptr(), group_.rank() * owned_count_);
+}
+
+void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed) {
+  for (size_t i = 0; i < infos_.size(); ++i)
+    model::initialise(config, infos_[i], seed, 0,
+                      weights_.narrow(0, offsets_[i], element_count(infos_[i].shape)));
+}
+
+void FlatParameters::zero_gradients() { gradients_.zero_(); }
+
+void FlatParameters::reduce_gradients() {
+  // A backward pass that replaced a leaf's gradient instead of adding to it would leave the flat buffer
+  // behind, unseen.
+  for (size_t i = 0; i < infos_.size(); ++i)
+    DM_CHECK(leaves_.at(infos_[i].name).grad().data_ptr() == at(gradients_.data_ptr(), offsets_[i]),
+             "the gradient of {} left the flat buffer", infos_[i].name);
+  group_.reduce_scatter(gradients_.data_ptr(), owned_gradients(), owned_count_, dtype_, Reduce::sum)->wait();
+}
+
+double FlatParameters::owned_gradient_squares() const {
+  const void* gradients = owned(gradients_);
+  return dtype_ == DType::f32 ? square_sum(static_cast<const float*>(gradients), owned_count_)
+                              : square_sum(static_cast<const double*>(gradients), owned_count_);
+}
+
+std::string FlatParameters::first_non_finite_gradient() const {
+  for (const Slice& slice : slices(rank())) {
+    const at::Tensor gradient = gradients_.narrow(0, rank() * owned_count_ + slice.offset, slice.count());
+    if (!at::isfinite(gradient).all().item<bool>())
+      return fmt::format("gradient of {} not finite", infos_[static_cast<size_t>(slice.parameter)].name);
+  }
+  return "its share of the gradient finite";
+}
+
+void FlatParameters::gather_weights() {
+  group_.all_gather(owned_weights(), weights_.data_ptr(), owned_count_, dtype_)->wait();
+}
+
+}  // namespace dm::train

@@ -1,0 +1,29 @@
+#include "train/rows.h"
+
+#include <vector>
+
+namespace dm::train {
+
+Rows read_rows(const data::Dataset& dataset, int64_t begin, int64_t rows, int64_t length,
+               const RowRules& rules) {
+  const at::Tensor tokens = at::empty({rows, length + 1}, at::kInt);
+  Rows result{{}, at::zeros({rows, length}, at::kInt), at::ones({rows, length}, at::kByte)};
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t first = begin + row * length;
+    dataset.read_tokens(first, length + 1, tokens[row].data_ptr<int32_t>());
+    auto* mask = result.mask[row].data_ptr<uint8_t>();
+    if (dataset.has_loss_mask()) dataset.read_loss_mask(first + 1, length, mask);
+
+    auto* seq_idx = result.seq_idx[row].data_ptr<int32_t>();
+    for (const int64_t start : dataset.document_starts(first, length + 1)) {
+      if (rules.mask_boundary_loss)
+        mask[start - 1] = 0;  // the target at start - 1 is the document's first token
+      if (rules.packed)
+        for (int64_t t = start; t < length; ++t) ++seq_idx[t];
+    }
+  }
+  result.tokens = tokens.to(at::kLong);
+  return result;
+}
+
+}  // namespace dm::train

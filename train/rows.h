@@ -1,0 +1,29 @@
+#pragma once
+// Consecutive rows of a dataset as tensors, read in place: evaluation and telemetry. (Training reads through
+// data::Loader.)
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
+#include "data/dataset.h"
+
+namespace dm::train {
+
+struct Rows {
+  at::Tensor tokens;   // [B, L + 1] int64
+  at::Tensor seq_idx;  // [B, L] int32: document number within the row; 0 when documents see each other
+  at::Tensor mask;     // [B, L] uint8: 1 where the target counts
+};
+
+struct RowRules {
+  bool packed = true;               // documents in one row do not see each other
+  bool mask_boundary_loss = false;  // no loss for a document's first token
+};
+
+/// Rows of `length` + 1 tokens, neighbours sharing one, from token `begin` on; all must lie inside the
+/// dataset.
+Rows read_rows(const data::Dataset& dataset, int64_t begin, int64_t rows, int64_t length,
+               const RowRules& rules);
+
+}  // namespace dm::train

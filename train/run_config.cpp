@@ -1,0 +1,44 @@
+#include "train/run_config.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "train/resume.h"
+
+namespace dm::train {
+
+FieldTable RunConfig::table() {
+  FieldTable fields;
+  fields.add("model", model);
+  fields.add("data", data);
+  fields.add("optimizer", optimizer);
+  fields.add("schedule", schedule);
+  fields.add("train", train);
+  fields.add("eval", eval);
+  fields.add("checkpoint", checkpoint);
+  return fields;
+}
+
+int64_t RunConfig::total_steps() const {
+  const int64_t by_tokens = train.tokens / tokens_per_step() + (train.tokens % tokens_per_step() > 0 ? 1 : 0);
+  if (train.steps == 0 || train.tokens == 0) return std::max(train.steps, by_tokens);
+  return std::min(train.steps, by_tokens);
+}
+
+void RunConfig::resolve_and_validate() {
+  DM_REQUIRE(!train.run_dir.empty(), ExitCode::usage,
+             "--run-dir is missing: name a folder for checkpoints and metrics");
+  DM_REQUIRE(!data.data.empty(), ExitCode::usage,
+             "--data is missing: name a dataset made by `diffmamba prepare`");
+  DM_REQUIRE(train.steps > 0 || train.tokens > 0 || train.minutes > 0, ExitCode::usage,
+             "the run has no end: give --steps, --tokens or --minutes");
+  model::validate(model);
+  validate(schedule, total_steps());
+  DM_REQUIRE(train.eval_every == 0 || !eval.eval_data.empty(), ExitCode::usage,
+             "--eval-every {} has nothing to evaluate on: give --eval-data", train.eval_every);
+  check_allowed_names(table(), train.allow);
+
+  if (eval.eval_length == 0) eval.eval_length = train.length;
+}
+
+}  // namespace dm::train

@@ -1,0 +1,27 @@
+#include "train/sharded_optimizer.h"
+
+namespace dm::train {
+
+ShardedOptimizer::ShardedOptimizer(const OptimizerConfig& config, FlatParameters& parameters)
+    : parameters_(parameters), optimizer_(make_optimizer(config)), names_(optimizer_->slots()) {
+  for (size_t slot = 0; slot < names_.size(); ++slot)
+    slots_.push_back(at::zeros({parameters.owned_count()}, scalar_type(parameters.dtype())));
+}
+
+void ShardedOptimizer::update(double lr, double grad_scale) {
+  const UpdateStep step{.lr = lr, .grad_scale = grad_scale, .update = ++updates_};
+  for (const Slice& slice : parameters_.slices(parameters_.rank())) {
+    UpdatePiece piece{.dtype = parameters_.dtype(),
+                      .weight = parameters_.at(parameters_.owned_weights(), slice.offset),
+                      .gradient = parameters_.at(parameters_.owned_gradients(), slice.offset),
+                      .slots = {},
+                      .count = slice.count(),
+                      .decay = parameters_.infos()[static_cast<size_t>(slice.parameter)].decay};
+    for (const at::Tensor& slot : slots_)
+      piece.slots.push_back(parameters_.at(slot.data_ptr(), slice.offset));
+    optimizer_->update(piece, step);
+  }
+  parameters_.gather_weights();
+}
+
+}  // namespace dm::train

@@ -1,0 +1,37 @@
+#pragma once
+// The optimizer's state for the range of weights that this rank owns (ZeRO stage 1): slots exist once over
+// all ranks.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "train/flat_parameters.h"
+#include "train/optimizer.h"
+
+namespace dm::train {
+
+class ShardedOptimizer {
+ public:
+  /// Slots are zero. `parameters` outlives this object.
+  ShardedOptimizer(const OptimizerConfig& config, FlatParameters& parameters);
+
+  /// One update from the reduced gradients; afterwards all ranks hold the new weights.
+  void update(double lr, double grad_scale);
+
+  int64_t updates() const { return updates_; }
+  void set_updates(int64_t updates) { updates_ = updates; }
+
+  const std::vector<std::string>& slot_names() const { return names_; }
+  /// Slot `slot` of the owned range, FlatParameters::owned_count() elements.
+  void* owned_slot(size_t slot) const { return slots_[slot].data_ptr(); }
+
+ private:
+  FlatParameters& parameters_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::vector<std::string> names_;
+  std::vector<at::Tensor> slots_;  // [owned_count] each
+  int64_t updates_ = 0;
+};
+
+}  // namespace dm::train

@@ -1,0 +1,52 @@
+#pragma once
+// A training run as a checkpoint holds it: the tensors this rank owns, and a JSON document for the rest.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoints/state.h"
+#include "core/hash.h"
+#include "core/json.h"
+#include "train/sharded_optimizer.h"
+
+namespace dm::train {
+
+/// How far a run has come. Nothing else is needed to find the next batch or the next learning rate.
+struct Progress {
+  int64_t step = 0;     // completed, skipped ones included
+  int64_t samples = 0;  // rows consumed
+  int64_t tokens = 0;   // rows * length, summed over steps
+  double seconds = 0;   // of training, over all attempts
+};
+
+/// What the data was, beyond its path.
+struct DataIdentity {
+  Hash128 fingerprint;  // Loader::fingerprint: datasets, weights, seed, order
+  std::string tokenizer;
+  Hash128 tokenizer_hash;
+};
+
+/// The document of a training checkpoint.
+struct Meta {
+  Progress progress;
+  int64_t updates = 0;  // of the optimizer
+  Json guard;           // StepGuard::state
+  Json config;          // FieldTable::to_json of the RunConfig
+  DataIdentity data;
+  std::string program;  // version and build that wrote it
+  int64_t world = 1;    // ranks that wrote it, for the record
+
+  Json to_json() const;
+  /// Throws ExitCode::bad_data naming `where`.
+  static Meta from_json(const Json& json, const std::string& where);
+};
+
+/// Version and build of this program.
+std::string program_version();
+
+/// Views of what this rank owns, for saving and for loading alike: each parameter under its own name, each
+/// optimizer slot as "SLOT/PARAMETER". After loading, gather_weights() completes the weights.
+std::vector<checkpoints::Piece> owned_pieces(FlatParameters& parameters, const ShardedOptimizer& optimizer);
+
+}  // namespace dm::train

@@ -1,0 +1,299 @@
+#include "train/trainer.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/parallel.h"
+#include "core/signals.h"
+#include "train/ledger.h"
+#include "train/reporter.h"
+#include "train/resume.h"
+#include "train/rows.h"
+#include "train/sharded_optimizer.h"
+#include "train/state.h"
+#include "train/step.h"
+#include "train/step_guard.h"
+
+namespace dm::train {
+namespace {
+
+/// Rank 0 speaks on the terminal; every rank keeps a log in the run's folder, for the time of the run.
+class RunLog {
+ public:
+  RunLog(const std::string& run_dir, int64_t rank) {
+    set_log_terminal(rank == 0);
+    set_log_file(fmt::format("{}/logs/rank-{:05}.log", run_dir, rank));
+  }
+  ~RunLog() { set_log_file(""); }
+};
+
+class Trainer {
+ public:
+  Trainer(const RunConfig& config, Collectives& data_group, Collectives& control_group);
+  ExitCode run();
+
+ private:
+  std::optional<Meta> restore();
+  void open_data(const std::optional<Meta>& stored);
+
+  bool finished() const;
+  StepFacts gather_facts(const LocalLoss& local) const;
+  double learning_rate() const;
+  double clip_factor(const StepFacts& facts) const;
+  void advance(const StepFacts& facts);
+  void explain_skip(const StepFacts& facts, const LocalLoss& local, Verdict verdict) const;
+  void evaluate_if_due(Reporter& reporter) const;
+  void measure_difference_if_due(Reporter& reporter) const;
+  void save_if_due(const StepFacts& facts);
+  void save();
+  bool speaks() const { return control_group_.rank() == 0; }
+
+  const RunConfig& config_;
+  Collectives& data_group_;
+  Collectives& control_group_;
+  checkpoints::Store store_;
+  RunLog log_;
+  FlatParameters parameters_;
+  ShardedOptimizer optimizer_;
+  StepGuard guard_;
+  model::LanguageModel model_;
+  Progress progress_;
+  DataIdentity data_identity_;
+  std::unique_ptr<data::Loader> loader_;
+  std::shared_ptr<const data::Dataset> eval_data_;
+  Stopwatch attempt_, since_save_;
+  double seconds_before_ = 0;  // of training, in earlier attempts
+  int64_t saved_step_ = -1;
+  bool time_up_ = false;
+};
+
+// ---- the loop
+// ---------------------------------------------------------------------------------------------------------
+
+ExitCode Trainer::run() {
+  if (finished()) {
+    log_info("{}: complete at step {}; raise --steps, --tokens or --minutes to go on", config_.train.run_dir,
+             progress_.step);
+    return ExitCode::ok;
+  }
+  Reporter reporter(config_, progress_, speaks());
+  Ledger ledger(config_.train.ledger, progress_.step, data_group_);
+  while (!finished()) {
+    evaluate_if_due(reporter);
+
+    const Stopwatch step_time;
+    const data::Batch batch = loader_->next();
+    parameters_.zero_gradients();
+    const LocalLoss local = forward_backward(model_, batch, config_.train.micro_batch);
+    parameters_.reduce_gradients();
+    const StepFacts facts =
+        agree(gather_facts(local), data_group_);  // from here on all ranks know the same, and decide alike
+    const Verdict verdict = guard_.judge(facts);
+    const double lr = learning_rate(), clip = clip_factor(facts);
+    if (verdict == Verdict::update)
+      optimizer_.update(lr, clip / facts.targets);
+    else
+      explain_skip(facts, local, verdict);
+    advance(facts);
+
+    ledger.append(progress_.step, facts.loss(), batch.sample_ids, parameters_, optimizer_);
+    reporter.step({progress_, facts, verdict, lr, clip, step_time.seconds(), batch.wait_ms});
+    measure_difference_if_due(reporter);
+    save_if_due(facts);
+    if (facts.stop && !finished()) {
+      if (saved_step_ != progress_.step) save();
+      log_info("stopped by a signal after step {}; the same command goes on from there", progress_.step);
+      return ExitCode::saved;
+    }
+  }
+  if (saved_step_ != progress_.step) save();
+  if (eval_data_)
+    reporter.evaluation(progress_.step, evaluate(model_, *eval_data_, config_.eval,
+                                                 config_.train.mask_boundary_loss, data_group_));
+  log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
+  return ExitCode::ok;
+}
+
+// ---- one step's parts
+// -------------------------------------------------------------------------------------------------
+
+bool Trainer::finished() const {
+  const int64_t total = config_.total_steps();
+  return time_up_ || (total > 0 && progress_.step >= total);
+}
+
+StepFacts Trainer::gather_facts(const LocalLoss& local) const {
+  const TrainConfig& train = config_.train;
+  const double minutes = (seconds_before_ + attempt_.seconds()) / 60;
+  return {.nats = local.nats,
+          .targets = local.targets,
+          .gradient_squares = parameters_.owned_gradient_squares(),
+          .stop = stop_requested() != StopRequest::none,
+          .save_due = speaks() && train.save_every_minutes > 0 &&
+                      since_save_.seconds() >= train.save_every_minutes * 60,
+          .time_up = speaks() && train.minutes > 0 && minutes >= train.minutes};
+}
+
+double Trainer::learning_rate() const {
+  return config_.optimizer.lr * schedule_factor(config_.schedule, progress_.step, config_.total_steps());
+}
+
+double Trainer::clip_factor(const StepFacts& facts) const {
+  if (config_.optimizer.clip == 0) return 1;
+  return std::min(1.0, config_.optimizer.clip / (facts.gradient_norm() + 1e-6));
+}
+
+void Trainer::advance(const StepFacts& facts) {
+  ++progress_.step;
+  progress_.samples += config_.train.global_batch;
+  progress_.tokens += config_.tokens_per_step();
+  progress_.seconds = seconds_before_ + attempt_.seconds();
+  time_up_ = facts.time_up;
+  DM_REQUIRE(guard_.skipped_in_a_row() < config_.train.skip_limit, ExitCode::internal,
+             "step {}: {} steps in a row were skipped, the last with loss {} and gradient norm {}; the "
+             "weights are those "
+             "before them. Lower --lr, lengthen --warmup, or look at the data; raise --skip-limit to go on "
+             "regardless",
+             progress_.step, guard_.skipped_in_a_row(), facts.loss(), facts.gradient_norm());
+}
+
+void Trainer::explain_skip(const StepFacts& facts, const LocalLoss& local, Verdict verdict) const {
+  log_warn("step {} skipped: {} (loss {}, gradient norm {})", progress_.step + 1, name(verdict), facts.loss(),
+           facts.gradient_norm());
+  if (verdict != Verdict::not_finite) return;
+  const std::string mine = fmt::format("rank {}: loss of its rows {}, {}", data_group_.rank(), local.nats,
+                                       parameters_.first_non_finite_gradient());
+  for (const std::string& text : control_group_.gather_text(mine)) log_warn("  {}", text);
+}
+
+void Trainer::evaluate_if_due(Reporter& reporter) const {
+  const int64_t every = config_.train.eval_every;
+  if (every == 0 || progress_.step == 0 || progress_.step % every != 0) return;
+  reporter.evaluation(progress_.step, evaluate(model_, *eval_data_, config_.eval,
+                                               config_.train.mask_boundary_loss, data_group_));
+}
+
+void Trainer::measure_difference_if_due(Reporter& reporter) const {
+  const TrainConfig& train = config_.train;
+  if (!speaks() || train.telemetry_every == 0 || progress_.step % train.telemetry_every != 0) return;
+  // Always the same tokens, so that a curve over steps shows the weights alone.
+  const data::Dataset& dataset = eval_data_ ? *eval_data_ : loader_->dataset(0);
+  const int64_t available = std::min(train.telemetry_tokens, dataset.token_count() - 1);
+  const int64_t length = std::min(train.length, available);
+  const Rows rows = read_rows(dataset, 0, available / length, length, {.packed = config_.model.packed});
+  reporter.difference(progress_.step,
+                      model_.difference_stats(rows.tokens.narrow(1, 0, length), rows.seq_idx));
+}
+
+// ---- checkpoints
+// ------------------------------------------------------------------------------------------------------
+
+void Trainer::save() {
+  const Meta meta{.progress = progress_,
+                  .updates = optimizer_.updates(),
+                  .guard = guard_.state(),
+                  .config = RunConfig(config_).table().to_json(),
+                  .data = data_identity_,
+                  .program = program_version(),
+                  .world = data_group_.size()};
+  const Stopwatch time;
+  since_save_.restart();
+  store_.save(progress_.step, owned_pieces(parameters_, optimizer_), meta.to_json());
+  saved_step_ = progress_.step;
+  log_info("step {}  saved in {:.2f} s", progress_.step, time.seconds());
+}
+
+void Trainer::save_if_due(const StepFacts& facts) {
+  const int64_t every = config_.train.save_every;
+  if (!facts.save_due && (every == 0 || progress_.step % every != 0)) return;
+  try {
+    save();
+  } catch (const Error& error) {
+    // The checkpoint before is intact, so a full disk must not end the run; the next save may find room.
+    if (error.code() != ExitCode::io && error.code() != ExitCode::permission) throw;
+    log_error("step {}: not saved, training goes on: {}", progress_.step, error.what());
+  }
+}
+
+// ---- assembly
+// ---------------------------------------------------------------------------------------------------------
+
+Trainer::Trainer(const RunConfig& config, Collectives& data_group, Collectives& control_group)
+    : config_(config),
+      data_group_(data_group),
+      control_group_(control_group),
+      store_(config.train.run_dir, config.checkpoint, control_group),
+      log_(config.train.run_dir, control_group.rank()),
+      parameters_(model::parameter_infos(config.model), parse_dtype(config.train.dtype, "--dtype"),
+                  data_group),
+      optimizer_(config.optimizer, parameters_),
+      guard_(config.train.spike_sigma, config.train.spike_window),
+      model_(config.model, parameters_.leaves()) {
+  const std::optional<Meta> stored = restore();
+  open_data(stored);
+  seconds_before_ = progress_.seconds;
+  time_up_ = config.train.minutes > 0 && seconds_before_ >= config.train.minutes * 60;
+  attempt_.restart();
+  since_save_.restart();
+}
+
+std::optional<Meta> Trainer::restore() {
+  const std::optional<checkpoints::Summary> newest = store_.newest();
+  if (!newest) {
+    parameters_.initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
+    log_info("{}: a new run of {} parameters on {} rank(s)", config_.train.run_dir,
+             model::parameter_count(config_.model), data_group_.size());
+    return std::nullopt;
+  }
+  const Meta stored = Meta::from_json(newest->meta, newest->directory);
+  refuse_differences(config_differences(stored, config_), config_.train.allow, newest->directory);
+  checkpoints::load(newest->directory, owned_pieces(parameters_, optimizer_));
+  parameters_.gather_weights();
+  optimizer_.set_updates(stored.updates);
+  guard_.restore(stored.guard, newest->directory);
+  progress_ = stored.progress;
+  saved_step_ = progress_.step;
+  log_info("{}: going on after step {}, written by {} on {} rank(s)", newest->directory, progress_.step,
+           stored.program, stored.world);
+  return stored;
+}
+
+void Trainer::open_data(const std::optional<Meta>& stored) {
+  const data::Loader::Shape shape{.length = config_.train.length,
+                                  .global_rows = config_.train.global_batch,
+                                  .rank = data_group_.rank(),
+                                  .world = data_group_.size(),
+                                  .packed = config_.model.packed,
+                                  .mask_boundary_loss = config_.train.mask_boundary_loss};
+  loader_ = std::make_unique<data::Loader>(config_.data, shape, progress_.samples);
+  DM_REQUIRE(loader_->vocab_size() <= config_.model.vocab_size, ExitCode::usage,
+             "--data has token ids up to {}, but --vocab-size is {}; give --vocab-size {} or more",
+             loader_->vocab_size() - 1, config_.model.vocab_size, loader_->vocab_size());
+  const data::Dataset& dataset = loader_->dataset(0);
+  data_identity_ = {loader_->fingerprint(), dataset.tokenizer(), dataset.tokenizer_hash()};
+  if (stored)
+    refuse_differences(data_differences(*stored, config_, data_identity_), config_.train.allow,
+                       config_.train.run_dir);
+
+  if (config_.eval.eval_data.empty()) return;
+  data::OpenOptions options;
+  if (!std::filesystem::is_directory(config_.eval.eval_data))
+    options.hdf5_name = config_.data.hdf5_name, options.eos_id = config_.data.eos_id;
+  eval_data_ = data::open_dataset(config_.eval.eval_data, options);
+}
+
+}  // namespace
+
+ExitCode train(const RunConfig& config, Collectives& data_group, Collectives& control_group) {
+  if (config.train.threads > 0) set_threads(config.train.threads);
+  at::set_num_threads(static_cast<int>(threads()));
+  return Trainer(config, data_group, control_group).run();
+}
+
+}  // namespace dm::train
