@@ -2,12 +2,13 @@
 
 namespace dm {
 
-std::recursive_mutex& H5Lock::mutex() {
-  static std::recursive_mutex instance;
-  return instance;
-}
+namespace {
+// Not a recursive mutex: glibc knows the owner of one by its thread number, which a fork changes, so that the
+// child could never unlock it (h5_validate.cpp forks while it is held).
+std::mutex library_mutex;
+}  // namespace
 
-H5Lock::H5Lock() : guard_(mutex()) {
+H5Lock::H5Lock() : guard_(library_mutex) {
   static const bool ready = [] {
     H5open();
     H5PLset_loading_state(0);  // a file must not be able to name code that we then load

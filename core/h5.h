@@ -16,18 +16,15 @@
 
 namespace dm {
 
-/// Held around every call into libhdf5. Taking it also silences libhdf5's own error printing in this thread
-/// (its error stacks are per thread), and the first one in the process turns the loading of filter plugins
-/// off.
+/// Held around every call into libhdf5, once (it does not nest). Taking it also silences libhdf5's own error
+/// printing in this thread (its error stacks are per thread), and the first one in the process turns the
+/// loading of filter plugins off.
 class H5Lock {
  public:
   H5Lock();
 
-  /// The mutex, for who must know that nobody is inside libhdf5 (fork).
-  static std::recursive_mutex& mutex();
-
  private:
-  std::lock_guard<std::recursive_mutex> guard_;
+  std::lock_guard<std::mutex> guard_;
 };
 
 /// An owned libhdf5 identifier and the function that closes it.

@@ -109,10 +109,10 @@ void validate_h5_in_child(const std::string& path) {
   {
     const H5Lock lock;  // also makes sure that libhdf5 is initialised before the fork, not in the child
     child = fork();
-    if (child == 0) {
-      close(ends[0]);
-      run_child(path, ends[1]);
-    }
+  }
+  if (child == 0) {
+    close(ends[0]);
+    run_child(path, ends[1]);
   }
   close(ends[1]);
   bool late = false;
