@@ -9,6 +9,9 @@ endif()
 get_filename_component(DM_TORCH_SITE "${DM_TORCH_DIR}" DIRECTORY)
 add_library(dm_torch INTERFACE)
 target_include_directories(dm_torch SYSTEM INTERFACE "${DM_TORCH_DIR}/include" "${DM_TORCH_DIR}/include/torch/csrc/api/include")
+# The wheel brings fmt headers of its own, newer than the system's library and found before its headers: what includes
+# LibTorch uses them header-only (their names differ by version, so both may be in one program).
+target_compile_definitions(dm_torch INTERFACE FMT_HEADER_ONLY=1)
 target_link_directories(dm_torch INTERFACE "${DM_TORCH_DIR}/lib")
 # The wheel's libraries want the CUDA runtime's at load time; they are looked for beside it, as the nvidia wheels lay them.
 file(GLOB DM_NVIDIA_LIB_DIRS LIST_DIRECTORIES true "${DM_TORCH_SITE}/nvidia/*/lib")
