@@ -1,0 +1,23 @@
+#include "kernels/embedding/embedding.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "kernels/check.h"
+
+namespace dm::kernels {
+
+at::Tensor embedding(const at::Tensor& ids, const at::Tensor& weight) {
+  DM_CHECK_FLOATING("embedding", weight);
+  DM_CHECK_SHAPE("embedding", weight, weight.scalar_type(), -1, -1);
+  DM_CHECK(ids.scalar_type() == at::kLong || ids.scalar_type() == at::kInt,
+           "embedding: ids are {}, expected int64 or int32", describe(ids));
+  if (ids.numel() > 0) {
+    const int64_t low = ids.min().item<int64_t>(), high = ids.max().item<int64_t>();
+    DM_CHECK(low >= 0 && high < weight.size(0), "embedding: ids are in [{}, {}], but weight has {} rows", low,
+             high, weight.size(0));
+  }
+  return at::embedding(weight, ids);
+}
+
+}  // namespace dm::kernels

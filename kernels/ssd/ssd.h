@@ -1,0 +1,40 @@
+#pragma once
+// The scan of Mamba-2: state-space duality (Dao and Gu, arXiv 2405.21060, equations 1 and 6 with scalar A).
+//
+// Per row and head h, with the B and C of its group g = h / (H / G) and the [P, N] matrix S as state:
+//   S_t = exp(Δ_t a_h) S_{t-1} + Δ_t x_t B_tᵀ
+//   y_t = S_t C_t + D_h x_t
+// S_{-1} is initial_state, or zero. Tokens of one document have equal seq_idx and stand together; where
+// seq_idx[t] differs from seq_idx[t-1], S_{t-1} counts as zero: nothing of a document reaches another,
+// whatever its values (NaN included). initial_state belongs to the document of token 0.
+//
+// Computed in chunks of Q tokens (section 6 of the paper): inside a chunk y = (L ∘ C Bᵀ) (Δ x) with
+// L_ts = exp(Σ_{s<r<=t} Δ_r a), between chunks by the recurrence on S. Every exponent is a sum over the
+// tokens between two positions, <= 0, masked before the exponential: no factor exceeds 1 and none overflows,
+// however large |Δ a|.
+
+#include <optional>
+
+#include "kernels/scan_output.h"
+
+namespace dm::kernels {
+
+/// x [B, L, H, P], dt [B, L, H] (Δ, after softplus), a [H] (< 0), b and c [B, L, G, N] (G divides H), d [H],
+/// seq_idx [B, L] int32, initial_state [B, H, P, N]  ->  y [B, L, H, P], final_state [B, H, P, N]; L >= 1.
+///
+/// float32 or float64, all alike; any strides (an input whose last dim is not contiguous is copied first).
+/// Accumulates in the dtype of the inputs; sums of Δ a in float64. `chunk` (Q >= 1) moves the result by
+/// rounding only. Differentiable in all but seq_idx, through both outputs. Saved for the backward pass: the
+/// inputs and the state before each chunk [B, ceil(L / Q), H, P, N]; all else is recomputed. The same bits on
+/// every call and for every number of threads; tasks are (row, group) and (row, head) pairs on
+/// dm::parallel_for.
+ScanOutput ssd(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
+               const at::Tensor& c, const at::Tensor& d, const at::Tensor& seq_idx,
+               const std::optional<at::Tensor>& initial_state, int64_t chunk);
+
+/// One token for decoding: x [B, H, P], dt [B, H], b and c [B, G, N] -> y [B, H, P]. `state` [B, H, P, N]
+/// goes from S_{t-1} to S_t in place. Not differentiable.
+at::Tensor ssd_step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
+                    const at::Tensor& c, const at::Tensor& d, at::Tensor& state);
+
+}  // namespace dm::kernels
