@@ -1,5 +1,6 @@
 #pragma once
-// What a checkpoint holds: logical tensors by name, in pieces, and a JSON document. Knows neither model nor optimizer.
+// What a checkpoint holds: logical tensors by name, in pieces, and a JSON document. Knows neither model nor
+// optimizer.
 
 #include <cstdint>
 #include <string>
@@ -29,8 +30,9 @@ struct Piece {
   int64_t size_bytes() const;
 };
 
-/// The flat range [begin, end) of a row-major tensor as boxes: none, or one to three for a matrix (part of a row, whole
-/// rows, part of a row). Tensors of more than two dims count as [first, rest] when range bounds allow it; see state.cpp.
+/// The flat range [begin, end) of a row-major tensor as boxes: none, or one to three for a matrix (part of a
+/// row, whole rows, part of a row). Tensors of more than two dims count as [first, rest] when range bounds
+/// allow it; see state.cpp.
 std::vector<Box> boxes_of_range(const std::vector<int64_t>& global_shape, int64_t begin, int64_t end);
 
 }  // namespace dm::checkpoints

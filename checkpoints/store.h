@@ -1,6 +1,6 @@
 #pragma once
-// The checkpoints of one run directory: saving with an atomic commit, finding the newest that verifies, loading any
-// layout onto any other, retention. docs/formats.md holds the format and the commit protocol.
+// The checkpoints of one run directory: saving with an atomic commit, finding the newest that verifies,
+// loading any layout onto any other, retention. docs/formats.md holds the format and the commit protocol.
 //
 //   runs/NAME/LOCK
 //   runs/NAME/checkpoints/step_000001000/{manifest.json, shard-00000-of-00002.h5, ..., COMMIT}
@@ -20,12 +20,16 @@ namespace dm::checkpoints {
 
 struct StoreConfig {
   int64_t keep_last = 3;
-  int64_t keep_every = 0;  // steps; 0: only the last ones
+  int64_t keep_every = 0;      // steps; 0: only the last ones
+  int64_t ranks_per_file = 0;  // 0: one file a host
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
     v("keep_last", self.keep_last, "checkpoints to keep", Range{1, 1e6}, Affects::output);
-    v("keep_every", self.keep_every, "also keep every checkpoint whose step is a multiple of this; 0: none", Range{0, 1e15}, Affects::output);
+    v("keep_every", self.keep_every, "also keep every checkpoint whose step is a multiple of this; 0: none",
+      Range{0, 1e15}, Affects::output);
+    v("ranks_per_file", self.ranks_per_file,
+      "ranks that write one checkpoint file together; 0: all of a host", Range{0, 1e6}, Affects::speed);
   }
 };
 
@@ -42,33 +46,39 @@ struct Summary {
   std::vector<Tensor> tensors;  // sorted by name
 };
 
-/// Reads COMMIT and manifest of one committed directory; throws ExitCode::bad_data naming file, place and remedy.
+/// Reads COMMIT and manifest of one committed directory; throws ExitCode::bad_data naming file, place and
+/// remedy.
 Summary read_summary(const std::string& directory);
 
-/// Checks every byte of a committed directory; returns the problems, each with file, offset and remedy. Empty: sound.
+/// Checks every byte of a committed directory; returns the problems, each with file, offset and remedy.
+/// Empty: sound.
 std::vector<std::string> verify(const std::string& directory);
 
-/// Fills the wanted pieces from a committed directory by intersecting boxes; every stored byte that is used is checked
-/// against its hash. Throws ExitCode::bad_data when a tensor is missing, its shape or dtype differs, or a hash does not fit.
+/// Fills the wanted pieces from a committed directory by intersecting boxes; every stored byte that is used
+/// is checked against its hash. Throws ExitCode::bad_data when a tensor is missing, its shape or dtype
+/// differs, or a hash does not fit.
 void load(const std::string& directory, const std::vector<Piece>& wanted);
 
 /// Committed checkpoint directories of a run, newest first; nothing is verified.
 std::vector<std::string> list(const std::string& run_directory);
 
-class Store {
+class Store {  // neither copied nor moved
  public:
-  /// All ranks of `group` open together. Creates the run directory, takes LOCK (ExitCode::locked when another live job holds
-  /// it, naming that job), tries that it can write (77/74 at once), removes stale temporary directories.
+  /// All ranks of `group` open together. Creates the run directory, takes LOCK (ExitCode::locked when another
+  /// live job holds it, naming that job), tries that it can write (77/74 at once), removes stale temporary
+  /// directories.
   Store(std::string run_directory, const StoreConfig& config, Collectives& group);
   ~Store();  // releases LOCK
 
-  /// Saves the pieces that this rank owns; together the ranks' pieces cover each tensor exactly once. `meta` counts on rank 0.
-  /// Returns on all ranks with the same verdict. A failed save (full disk, I/O error) leaves no trace and throws on every rank
-  /// with the culprit's message; the caller decides whether training goes on.
+  /// Saves the pieces that this rank owns; together the ranks' pieces cover each tensor exactly once. `meta`
+  /// counts on rank 0. Returns on all ranks with the same verdict. A failed save (full disk, I/O error)
+  /// leaves no trace and throws on every rank with the culprit's message; the caller decides whether training
+  /// goes on.
   void save(int64_t step, const std::vector<Piece>& pieces, const Json& meta);
 
-  /// The newest checkpoint that verifies, agreed by all ranks; each one that does not is set aside as corrupt-step_N.<k> and
-  /// reported. nullopt when the run has none at all; ExitCode::bad_data when there are some and none verifies.
+  /// The newest checkpoint that verifies, agreed by all ranks, each of which reads its share; newer ones that
+  /// do not verify are set aside as corrupt-step_N.<k> and reported. nullopt when the run has none at all;
+  /// ExitCode::bad_data when there are some and none verifies (they then stay where they are).
   std::optional<Summary> newest();
 
   const std::string& run_directory() const;

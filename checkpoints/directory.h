@@ -1,0 +1,27 @@
+#pragma once
+// Opening what lies in a checkpoint directory without trusting it: real directories and regular files only,
+// of the size they must have, never through a symbolic link.
+
+#include <cstdint>
+#include <string>
+
+#include "core/files.h"
+
+namespace dm::checkpoints {
+
+/// Throws ExitCode::bad_data unless `directory` itself is a real directory.
+void require_directory(const std::string& directory);
+
+/// A regular file of exactly this size, for reading; `size_bytes` < 0: of any size.
+File open_regular(const std::string& path, int64_t size_bytes = -1);
+
+/// The whole of a small regular file, refused before allocation when it has more than limit_bytes.
+std::string read_regular(const std::string& path, int64_t limit_bytes);
+
+/// Creates a file that must not exist, writes it and fsyncs it.
+void write_new_file(const std::string& path, std::string_view content);
+
+/// The last component of a path, trailing slashes aside.
+std::string base_name(const std::string& path);
+
+}  // namespace dm::checkpoints
