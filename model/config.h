@@ -1,5 +1,6 @@
 #pragma once
-// What a model is: everything that determines its function and its parameters, and nothing about layout or speed.
+// What a model is: everything that determines its function and its parameters, and nothing about layout or
+// speed.
 
 #include <cstdint>
 #include <string>
@@ -9,12 +10,16 @@
 
 namespace dm::model {
 
+/// The forms of λ that `lambda` takes; lambda.h has them.
+std::vector<std::string> lambda_form_names();
+
 struct ModelConfig {
-  std::string preset;                  // resolved into the fields below before anything else is read; kept for the record
-  std::string mixer = "mamba2";        // mamba2 | mamba1
-  std::string pattern = "D*4";         // layer letters M D S F with repeats ("M*36 D*12", "(DDF)*6"), or all | alternate with layers
-  int64_t layers = 0;                  // number of layers for the patterns `all` and `alternate`; 0: as the pattern says
-  int64_t d_model = 256;               // D
+  std::string preset;  // resolved into the fields below before anything else is read; kept for the record
+  std::string mixer = "mamba2";  // mamba2 | mamba1
+  std::string pattern =
+      "D*4";  // layer letters M D S F with repeats ("M*36 D*12", "(DDF)*6"), or all | alternate with layers
+  int64_t layers = 0;     // number of layers for the patterns `all` and `alternate`; 0: as the pattern says
+  int64_t d_model = 256;  // D
   int64_t vocab_size = 257;            // V; embeddings are stored as [V, D]
   int64_t d_state = 64;                // N
   int64_t head_dim = 32;               // P of a D layer (Mamba-2)
@@ -23,42 +28,49 @@ struct ModelConfig {
   int64_t d_conv = 4;                  // W
   int64_t dt_rank = 0;                 // R of Mamba-1; 0: ceil(D / 16)
   int64_t chunk_size = 256;            // Q of the scan: changes nothing but rounding
-  std::string lambda = "sigmoid_sum";  // sigmoid_sum | exp_diff | scalar | head | fixed | token | token_head
+  std::string lambda = "sigmoid_sum";  // a name of lambda_form_names()
   bool subln = true;
-  std::string norm_group = "all";      // all | group
-  std::string norm = "rms";            // rms | layer
-  std::string block_norm = "pre";      // pre | post
-  bool tied = true;                    // LM head shares the embedding
-  bool packed = true;                  // documents in one row do not see each other
+  std::string norm_group = "all";  // all | group
+  std::string norm = "rms";        // rms | layer
+  std::string block_norm = "pre";  // pre | post
+  bool tied = true;                // LM head shares the embedding
+  bool packed = true;              // documents in one row do not see each other
   double norm_eps = 1e-5;
-  double dt_limit_min = 0;             // clamp of softplus(dt + bias); 0 and 0: none
+  double dt_limit_min = 0;  // clamp of softplus(dt + bias); 0 and 0: none
   double dt_limit_max = 0;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
     v("preset", self.preset, "named sizes, e.g. diffmamba2-tiny, mamba2-370m; other options override it");
     v("mixer", self.mixer, "state-space mixer", Choices{{"mamba2", "mamba1"}});
-    v("pattern", self.pattern, "layer letters: M plain, D differential, S differential scan, F feed-forward; repeats M*36 D*12, (DDF)*6; or all, alternate");
-    v("layers", self.layers, "number of layers for the patterns all and alternate; 0 otherwise", Range{0, 4096});
+    v("pattern", self.pattern,
+      "layer letters: M plain, D differential, S differential scan, F feed-forward; repeats M*36 D*12, "
+      "(DDF)*6; or all, alternate");
+    v("layers", self.layers, "number of layers for the patterns all and alternate; 0 otherwise",
+      Range{0, 4096});
     v("d_model", self.d_model, "width D of the residual stream", Range{1, 1 << 20});
     v("vocab_size", self.vocab_size, "vocabulary V", Range{1, 4294967296.0});
     v("d_state", self.d_state, "state size N of a head", Range{1, 4096});
     v("head_dim", self.head_dim, "head width P of a differential layer (Mamba-2)", Range{1, 4096});
-    v("head_dim_plain", self.head_dim_plain, "head width P of a plain or differential-scan layer (Mamba-2)", Range{1, 4096});
+    v("head_dim_plain", self.head_dim_plain, "head width P of a plain or differential-scan layer (Mamba-2)",
+      Range{1, 4096});
     v("n_groups", self.n_groups, "B/C groups G of one mixer (Mamba-2)", Range{1, 4096});
     v("d_conv", self.d_conv, "width W of the causal convolution", Range{1, 16});
     v("dt_rank", self.dt_rank, "rank R of Mamba-1's step projection; 0: D/16 rounded up", Range{0, 1 << 20});
-    v("chunk_size", self.chunk_size, "chunk of the scan; changes speed and rounding only", Range{1, 65536}, Affects::speed);
-    v("lambda", self.lambda, "form of the differential weight",
-      Choices{{"sigmoid_sum", "exp_diff", "scalar", "head", "fixed", "token", "token_head"}});
+    v("chunk_size", self.chunk_size, "chunk of the scan; changes speed and rounding only", Range{1, 65536},
+      Affects::speed);
+    v("lambda", self.lambda, "form of the differential weight", Choices{lambda_form_names()});
     v("subln", self.subln, "normalise the difference of a D or S layer");
-    v("norm_group", self.norm_group, "span of the gated norm: the whole branch, or each B/C group's channels", Choices{{"all", "group"}});
+    v("norm_group", self.norm_group, "span of the gated norm: the whole branch, or each B/C group's channels",
+      Choices{{"all", "group"}});
     v("norm", self.norm, "norm of the residual stream", Choices{{"rms", "layer"}});
-    v("block_norm", self.block_norm, "norm before each block, or after its residual add", Choices{{"pre", "post"}});
+    v("block_norm", self.block_norm, "norm before each block, or after its residual add",
+      Choices{{"pre", "post"}});
     v("tied", self.tied, "LM head shares the embedding");
     v("packed", self.packed, "documents packed into one row do not see each other");
     v("norm_eps", self.norm_eps, "epsilon of every norm", Range{0, 1});
-    v("dt_limit_min", self.dt_limit_min, "lower clamp of the step size; 0 with dt_limit_max 0: none", Range{0, 1e6});
+    v("dt_limit_min", self.dt_limit_min, "lower clamp of the step size; 0 with dt_limit_max 0: none",
+      Range{0, 1e6});
     v("dt_limit_max", self.dt_limit_max, "upper clamp of the step size; 0: none", Range{0, 1e6});
   }
 };
@@ -68,9 +80,11 @@ std::vector<std::string> preset_names();
 /// Replaces all fields by the preset's; ExitCode::usage with the known names when there is no such preset.
 void apply_preset(ModelConfig& config, const std::string& preset);
 
-/// One letter a layer, after repeats, `all` and `alternate` are resolved; ExitCode::usage naming what is wrong and where.
+/// One letter a layer, after repeats, `all` and `alternate` are resolved; ExitCode::usage naming what is
+/// wrong and where.
 std::string layer_letters(const ModelConfig& config);
-/// Refuses what cannot be (sizes that do not divide, illegal combinations of mixer, letter and lambda), naming the legal set.
+/// Refuses what cannot be (sizes that do not divide, illegal combinations of mixer, letter and lambda),
+/// naming the legal set.
 void validate(const ModelConfig& config);
 
 }  // namespace dm::model

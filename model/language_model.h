@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/init.h"
 
 namespace dm::model {
 
@@ -19,36 +20,47 @@ struct ParameterInfo {
   std::string name;            // "backbone.layers.3.mixer_1.in_proj.weight"
   std::vector<int64_t> shape;  // conv1d.weight is [C, 1, W]
   bool decay = false;          // takes weight decay
+  Init init;                   // what its elements start as
+  int64_t count() const;       // elements
 };
 
 /// All parameters in forward order: embeddings, layers, final norm, head.
 std::vector<ParameterInfo> parameter_infos(const ModelConfig& config);
 int64_t parameter_count(const ModelConfig& config);
 
-/// Fills `values` (any float dtype, contiguous, CPU) with the initial elements [begin, begin + values.numel()) of the row-major
-/// parameter: a pure function of (seed, name, element index).
-void initialise(const ModelConfig& config, const ParameterInfo& info, uint64_t seed, int64_t begin, at::Tensor values);
+/// Fills `values` (any float dtype, contiguous, CPU) with the initial elements [begin, begin +
+/// values.numel()) of the row-major parameter: a pure function of (seed, name, element index).
+void initialise(const ModelConfig& config, const ParameterInfo& info, uint64_t seed, int64_t begin,
+                at::Tensor values);
 
 using Parameters = std::map<std::string, at::Tensor>;  // leaves, by name
+
+/// ExitCode::bad_data unless these are the model's parameters: names, shapes, one floating type.
+void check_parameters(const ModelConfig& config, const Parameters& parameters);
 
 /// Scalars a differential layer can report about its two branches, each a mean over the tokens seen.
 struct DifferenceStats {
   int64_t layer;
-  double lambda;    // mean of the effective weight
-  double norm_1;    // ||y_1|| per token
+  double lambda;  // mean of the effective weight
+  double norm_1;  // ||y_1|| per token
   double norm_2;
-  double cosine;    // cos(y_1, y_2)
+  double cosine;  // cos(y_1, y_2)
 };
+
+class LayerKind;
+struct LayerView;
 
 class LanguageModel {
  public:
-  /// Holds references to the leaves: what the optimizer writes into them the next forward pass sees. Checks names, shapes, dtypes.
+  /// Holds references to the leaves: what the optimizer writes into them the next forward pass sees. Checks
+  /// names, shapes, dtypes.
   LanguageModel(const ModelConfig& config, Parameters parameters);
 
   const ModelConfig& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
 
-  /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer; -1 is the embedding.
+  /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer;
+  /// -1 is the embedding.
   struct Taps {
     std::vector<int64_t> layers;
     std::function<void(int64_t, const at::Tensor&)> visit;
@@ -59,19 +71,35 @@ class LanguageModel {
   /// -> logits [B, L, V].
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
 
-  /// tokens [B, L + 1] int64, seq_idx [B, L], mask [B, L] (0: no loss). Sum over counted targets of the cross-entropy in nats
-  /// (differentiable scalar; the caller divides by the global count), and optionally every target's loss [B, L].
-  at::Tensor loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx, const at::Tensor& mask, at::Tensor* per_target = nullptr) const;
+  /// tokens [B, L + 1] int64, seq_idx [B, L], mask [B, L] (0: no loss). Sum over counted targets of the
+  /// cross-entropy in nats (differentiable scalar; the caller divides by the global count), and optionally
+  /// every target's loss [B, L].
+  at::Tensor loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx, const at::Tensor& mask,
+                      at::Tensor* per_target = nullptr) const;
 
-  /// Telemetry of all D and S layers over a sample of tokens: runs the plain, unmerged form once, without gradients.
+  /// Telemetry of all D and S layers over a sample of tokens: runs the plain, unmerged form once, without
+  /// gradients.
   std::vector<DifferenceStats> difference_stats(const at::Tensor& ids, const at::Tensor& seq_idx) const;
 
+  // What the model is assembled from, for the decoder and for tests of single layers.
+  int64_t layers() const { return static_cast<int64_t>(letters_.size()); }
+  const LayerKind& kind(int64_t index) const;
+  LayerView layer(int64_t index) const;
+  at::Tensor embed(const at::Tensor& ids) const;          // [...] -> [..., D]
+  at::Tensor final_norm(const at::Tensor& hidden) const;  // [..., D]
+  const at::Tensor& head() const;                         // [V, D]
+
  private:
+  /// Which document each token is of, as the scans see it: all one when documents are not kept apart.
+  at::Tensor documents(const at::Tensor& seq_idx) const;
+
   ModelConfig config_;
+  std::string letters_;
   Parameters parameters_;
 };
 
-/// Recurrent decoding: O(1) state a token.
+/// Recurrent decoding: O(1) state a token. The model outlives it; its weights are taken as they are at
+/// construction.
 class Decoder {
  public:
   Decoder(const LanguageModel& model, int64_t batch);

@@ -1,0 +1,45 @@
+#pragma once
+// The forms of the differential weight λ: one class each in lambda.cpp, and no other file tells them apart.
+
+#include <string>
+#include <vector>
+
+#include "model/scope.h"
+
+namespace dm::model {
+
+/// 0.8 − 0.6 exp(−0.3 l), l the 0-based layer index.
+double lambda_init(int64_t layer);
+
+/// What λ is made for: its layer, and the widths its parameters may take.
+struct LambdaPlace {
+  int64_t layer;
+  int64_t d_model;
+  int64_t d_state;
+  int64_t heads;  // of one branch
+};
+
+class LambdaForm {
+ public:
+  virtual ~LambdaForm() = default;
+  virtual const char* name() const = 0;
+
+  /// One λ a head, applied to branch 2 before its output projection: Mamba-2 only.
+  virtual bool by_head() const { return false; }
+  /// λ is read off the block's input u: no λ_init in it, and no factor (1 − λ_init) after it.
+  virtual bool from_input() const { return false; }
+
+  virtual void declare(const LambdaPlace&, const Declare&) const {}
+  /// [1] or [H]; from the input [B, L, 1] or [B, L, H], where `projected` = lambda_proj.weight · u (no bias)
+  /// [B, L, 1 | H].
+  virtual at::Tensor value(const Scope& parameters, int64_t layer, const at::Tensor& projected) const = 0;
+
+  /// What the difference is multiplied by: 1 − λ_init, or 1 for the forms from the input.
+  double factor(int64_t layer) const { return from_input() ? 1.0 : 1.0 - lambda_init(layer); }
+};
+
+const LambdaForm& lambda_form(const std::string& name);  // ExitCode::usage with the known names
+/// λ of a differential scan: σ(one scalar) + λ_init, whatever `lambda` says of the D layers.
+const LambdaForm& scan_lambda_form();
+
+}  // namespace dm::model

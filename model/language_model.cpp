@@ -1,0 +1,108 @@
+#include "model/language_model.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "kernels/cross_entropy/cross_entropy.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/linear/linear.h"
+#include "model/layers/registry.h"
+#include "model/residual.h"
+
+namespace dm::model {
+namespace {
+
+void report(const LanguageModel::Taps* taps, int64_t layer, const at::Tensor& h) {
+  if (taps && std::find(taps->layers.begin(), taps->layers.end(), layer) != taps->layers.end())
+    taps->visit(layer, h);
+}
+
+DifferenceStats statistics(int64_t layer, const PlainDifference& d) {
+  const at::Tensor norm_1 = d.y_1.norm(2, -1), norm_2 = d.y_2.norm(2, -1);  // [B, L]
+  const at::Tensor cosine = (d.y_1 * d.y_2).sum(-1) / (norm_1 * norm_2).clamp_min(1e-30);
+  const auto mean = [](const at::Tensor& t) { return t.mean().item<double>(); };
+  return {layer, mean(d.lambda), mean(norm_1), mean(norm_2), mean(cosine)};
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters)
+    : config_(config), letters_(layer_letters(config)), parameters_(std::move(parameters)) {
+  validate(config_);
+  check_parameters(config_, parameters_);
+}
+
+const LayerKind& LanguageModel::kind(int64_t index) const {
+  return layer_kind(letters_[static_cast<size_t>(index)]);
+}
+
+LayerView LanguageModel::layer(int64_t index) const {
+  return {config_, index, Scope(parameters_, layer_prefix(index))};
+}
+
+at::Tensor LanguageModel::embed(const at::Tensor& ids) const {
+  return kernels::embedding(ids, parameters_.at("backbone.embeddings.weight"));
+}
+
+at::Tensor LanguageModel::final_norm(const at::Tensor& h) const {
+  return apply_norm(config_, Scope(parameters_, "backbone.norm_f."), h);
+}
+
+const at::Tensor& LanguageModel::head() const {
+  return parameters_.at(config_.tied ? "backbone.embeddings.weight" : "lm_head.weight");
+}
+
+at::Tensor LanguageModel::documents(const at::Tensor& seq_idx) const {
+  const at::Tensor ids = seq_idx.to(at::kInt);
+  return config_.packed ? ids : at::zeros_like(ids);
+}
+
+at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
+  const at::Tensor documents = this->documents(seq_idx);  // [B, L]
+  at::Tensor h = embed(ids);                              // [B, L, D]
+  report(taps, -1, h);
+  for (int64_t i = 0; i < layers(); ++i) {
+    const LayerView view = layer(i);
+    const auto block = kind(i).bind(view);
+    h = add_block(config_, view.parameters.inside("norm."), h,
+                  [&](const at::Tensor& u) { return block->forward(u, documents); });
+    report(taps, i, h);
+  }
+  return final_norm(h);  // [B, L, D]
+}
+
+at::Tensor LanguageModel::logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
+  return kernels::linear(hidden(ids, seq_idx, taps), head());  // [B, L, V]
+}
+
+at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx,
+                                   const at::Tensor& mask, at::Tensor* per_target) const {
+  const int64_t length = tokens.size(1) - 1;
+  DM_CHECK(length >= 1, "a row of {} tokens predicts nothing", tokens.size(1));
+  const at::Tensor h = hidden(tokens.narrow(1, 0, length), seq_idx).flatten(0, 1);  // [B L, D]
+  const at::Tensor targets = tokens.narrow(1, 1, length).reshape(-1);               // [B L]
+  const kernels::CrossEntropy loss =
+      kernels::linear_cross_entropy(h, head(), targets, mask.reshape(-1).to(at::kByte));
+  if (per_target) *per_target = loss.per_target.view({tokens.size(0), length});
+  return loss.sum;
+}
+
+std::vector<DifferenceStats> LanguageModel::difference_stats(const at::Tensor& ids,
+                                                             const at::Tensor& seq_idx) const {
+  const at::NoGradGuard no_gradients;
+  const at::Tensor documents = this->documents(seq_idx);
+  std::vector<DifferenceStats> stats;
+  at::Tensor h = embed(ids);
+  for (int64_t i = 0; i < layers(); ++i) {
+    const LayerView view = layer(i);
+    h = add_block(config_, view.parameters.inside("norm."), h, [&](const at::Tensor& u) {
+      if (!kind(i).has_difference()) return kind(i).bind(view)->forward(u, documents);
+      const PlainDifference difference = kind(i).plain(view, u, documents);
+      stats.push_back(statistics(i, difference));
+      return difference.output;
+    });
+  }
+  return stats;
+}
+
+}  // namespace dm::model

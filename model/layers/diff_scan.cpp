@@ -1,0 +1,119 @@
+// S: the differential scan, Diff-S6 (arXiv 2507.06204): two input projections and scans of width E = 2D, with
+// one convolution, one gated norm (Mamba-2) or the plain gate (Mamba-1) and one output projection. y =
+// out_proj((1 − λ_init) · RMSNorm_subln(n_1 − λ n_2)), n_i the gated scans.
+
+#include "kernels/linear/linear.h"
+#include "model/layers/difference.h"
+#include "model/layers/registry.h"
+
+namespace dm::model {
+namespace {
+
+Branch branch_of(const ModelConfig& config) {
+  return {2 * config.d_model, config.head_dim_plain, "head-dim-plain"};
+}
+
+/// "in_proj" + ".weight" of branch 1 is stored as "in_proj_1.weight", what both branches share as it is.
+std::string stored_name(const BranchParameter& parameter, int branch) {
+  return parameter.shared ? parameter.stem + parameter.leaf
+                          : parameter.stem + "_" + std::to_string(branch) + parameter.leaf;
+}
+
+BranchLookup lookup(const ModelConfig& config, const Scope& scope, int branch) {
+  return [parameters = mixer_kind(config.mixer).parameters(config, branch_of(config)), scope, branch](
+             const std::string& stem, const std::string& leaf) {
+    for (const BranchParameter& p : parameters)
+      if (p.stem == stem && p.leaf == leaf) return scope[stored_name(p, branch)];
+    return scope[stem + leaf];  // not a parameter of this mixer: the scope says so
+  };
+}
+
+class DiffScan final : public Layer {
+ public:
+  explicit DiffScan(const LayerView& view)
+      : inner_(branch_of(view.config).inner),
+        difference_(view.config, scan_lambda_form(), view.index, view.parameters.inside("mixer.")) {
+    const Scope p = view.parameters.inside("mixer.");
+    mixer_ = mixer_kind(view.config.mixer)
+                 .bind(view.config, branch_of(view.config),
+                       {lookup(view.config, p, 1), lookup(view.config, p, 2)});
+    in_proj_ = stack_rows(mixer_->in_proj_rows());
+    out_proj_ = p["out_proj.weight"];
+  }
+
+  at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
+    const at::Tensor projected = kernels::linear(u, in_proj_);       // [B, L, R]
+    return finished(mixer_->gated(projected, seq_idx, sections()));  // [B, L, D]
+  }
+
+  at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
+    return finished(mixer_->gated_step(kernels::linear(u, in_proj_), state, sections()));  // [B, D]
+  }
+
+  DecodeState new_state(int64_t batch) const override { return mixer_->new_state(batch); }
+
+ private:
+  at::Tensor sections() const { return difference_.sections(difference_.lambda({})); }
+  at::Tensor finished(const at::Tensor& gated) const {
+    const auto n = gated.split(inner_, -1);  // n_1 and −λ n_2, [.., E]
+    return kernels::linear(difference_.normalised(n[0] + n[1]), out_proj_);
+  }
+
+  int64_t inner_;
+  Difference difference_;
+  std::unique_ptr<Mixer> mixer_;  // both branches
+  at::Tensor in_proj_;            // [R, D]
+  at::Tensor out_proj_;           // [D, E]
+};
+
+class DiffScanKind final : public LayerKind {
+ public:
+  char letter() const override { return 'S'; }
+  const char* name() const override { return "differential scan"; }
+  bool has_difference() const override { return true; }
+
+  void validate(const ModelConfig& config) const override {
+    mixer_kind(config.mixer).validate(config, branch_of(config), letter());
+  }
+
+  void declare(const ModelConfig& config, int64_t index, const Declare& declare) const override {
+    const Declare mixer = declare.inside("mixer.");
+    const Branch branch = branch_of(config);
+    for (const BranchParameter& p : mixer_kind(config.mixer).parameters(config, branch))
+      for (int i = 1; i <= (p.shared ? 1 : 2); ++i)
+        mixer.parameter(stored_name(p, i), p.shape, p.decay, p.init);
+    scan_lambda_form().declare({index, config.d_model, config.d_state, branch.inner / branch.head_dim},
+                               mixer);
+    if (config.subln) mixer.exempt("subln.weight", {branch.inner}, Init::constant(1));
+  }
+
+  std::unique_ptr<Layer> bind(const LayerView& view) const override {
+    return std::make_unique<DiffScan>(view);
+  }
+
+  PlainDifference plain(const LayerView& view, const at::Tensor& u,
+                        const at::Tensor& seq_idx) const override {
+    const Scope p = view.parameters.inside("mixer.");
+    const auto branch = [&](int i) {
+      const auto mixer = mixer_kind(view.config.mixer)
+                             .bind(view.config, branch_of(view.config), {lookup(view.config, p, i)});
+      return mixer->gated(kernels::linear(u, stack_rows(mixer->in_proj_rows())), seq_idx, std::nullopt);
+    };
+    const Difference difference(view.config, scan_lambda_form(), view.index, p);
+    const at::Tensor n_1 = branch(1), n_2 = branch(2), lambda = difference.lambda({});
+    return {n_1, n_2, lambda, kernels::linear(difference.plain(n_1, n_2, lambda), p["out_proj.weight"])};
+  }
+
+  std::vector<StageCost> stages(const ModelConfig& config) const override {
+    return mixer_layer_stages(config, branch_of(config), 2, branch_of(config).inner);
+  }
+};
+
+}  // namespace
+
+const LayerKind& diff_scan_kind() {
+  static const DiffScanKind kind;
+  return kind;
+}
+
+}  // namespace dm::model

@@ -1,0 +1,38 @@
+#pragma once
+// What the two letters with a difference share: how −λ and (1 − λ_init) enter the one pass over both
+// branches.
+
+#include <optional>
+
+#include "model/lambda.h"
+#include "model/layers/layer.h"
+
+namespace dm::model {
+
+/// y = factor · subln(n_1 − λ n_2), or factor · (n_1 − λ n_2) without subln, for n_i linear in each branch's
+/// gated norm. The branches' sections of that norm are scaled by 1 and −λ, so that a sum makes the
+/// difference. The factor 1 − λ_init folds into the subln weight, or into the sections when there is none.
+class Difference {
+ public:
+  /// `parameters` holds lambda_* and, when the model has it, subln.weight.
+  Difference(const ModelConfig& config, const LambdaForm& form, int64_t layer, const Scope& parameters);
+
+  at::Tensor lambda(const at::Tensor& projected) const { return form_.value(parameters_, layer_, projected); }
+  /// λ [.., n] -> factors of the sections of both branches [.., 2n].
+  at::Tensor sections(const at::Tensor& lambda) const;
+  /// The sum of the scaled branches [.., width] -> y.
+  at::Tensor normalised(const at::Tensor& sum) const;
+
+  /// By the formula, from unscaled branches. λ [.., 1], or already expanded to the channels.
+  at::Tensor plain(const at::Tensor& n_1, const at::Tensor& n_2, const at::Tensor& lambda) const;
+
+ private:
+  const LambdaForm& form_;
+  int64_t layer_;
+  Scope parameters_;
+  double eps_;
+  double factor_;
+  std::optional<at::Tensor> subln_;  // weight [width]
+};
+
+}  // namespace dm::model

@@ -1,0 +1,129 @@
+// D: two mixers of width E = D and their weighted difference, Diff-Mamba (arXiv 2507.06204).
+// y = (1 − λ_init) · RMSNorm_subln(mixer_1(u) − λ mixer_2(u)), both mixers in one pass (mixers/mixer.h).
+
+#include "core/error.h"
+#include "kernels/linear/linear.h"
+#include "model/layers/difference.h"
+#include "model/layers/registry.h"
+
+namespace dm::model {
+namespace {
+
+Branch branch_of(const ModelConfig& config) { return {config.d_model, config.head_dim, "head-dim"}; }
+
+class Differential final : public Layer {
+ public:
+  explicit Differential(const LayerView& view)
+      : difference_(view.config, lambda_form(view.config.lambda), view.index, view.parameters) {
+    const Scope &p = view.parameters, first = p.inside("mixer_1."), second = p.inside("mixer_2.");
+    mixer_ = mixer_kind(view.config.mixer)
+                 .bind(view.config, branch_of(view.config), {lookup_in(first), lookup_in(second)});
+    std::vector<at::Tensor> rows = mixer_->in_proj_rows();
+    for (const at::Tensor& block : rows) mixer_rows_ += block.size(0);
+    if (lambda_form(view.config.lambda).from_input()) rows.push_back(p["lambda_proj.weight"]);
+    in_proj_ = stack_rows(rows);
+    out_proj_ = at::cat({first["out_proj.weight"], second["out_proj.weight"]}, 1);
+  }
+
+  at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
+    const auto [branches, lambda] = project(u);                                               // [B, L, R], λ
+    const at::Tensor gated = mixer_->gated(branches, seq_idx, difference_.sections(lambda));  // [B, L, 2E]
+    return difference_.normalised(kernels::linear(gated, out_proj_));                         // [B, L, D]
+  }
+
+  at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
+    const auto [branches, lambda] = project(u.unsqueeze(1));  // [B, 1, R], λ
+    const at::Tensor gated =
+        mixer_->gated_step(branches.squeeze(1), state, difference_.sections(lambda));  // [B, 2E]
+    return difference_.normalised(kernels::linear(gated, out_proj_));                  // [B, D]
+  }
+
+  DecodeState new_state(int64_t batch) const override { return mixer_->new_state(batch); }
+
+ private:
+  /// One GEMM for both branches, and for λ where it depends on the input.
+  std::pair<at::Tensor, at::Tensor> project(const at::Tensor& u) const {
+    const at::Tensor all = kernels::linear(u, in_proj_);
+    if (all.size(-1) == mixer_rows_) return {all, difference_.lambda({})};
+    const auto parts = all.split_with_sizes({mixer_rows_, all.size(-1) - mixer_rows_}, -1);
+    return {parts[0], difference_.lambda(parts[1])};
+  }
+
+  Difference difference_;
+  std::unique_ptr<Mixer> mixer_;  // both branches
+  int64_t mixer_rows_ = 0;
+  at::Tensor in_proj_;   // [R, D], and lambda_proj.weight below it where λ depends on the input
+  at::Tensor out_proj_;  // [D, 2E]
+};
+
+class DifferentialKind final : public LayerKind {
+ public:
+  char letter() const override { return 'D'; }
+  const char* name() const override { return "differential"; }
+  bool has_difference() const override { return true; }
+
+  void validate(const ModelConfig& config) const override {
+    const MixerKind& mixer = mixer_kind(config.mixer);
+    DM_REQUIRE(mixer.has_heads() || !lambda_form(config.lambda).by_head(), ExitCode::usage,
+               "--lambda {}: {} has no heads to give a weight each; legal with --mixer {}: {}", config.lambda,
+               config.mixer, config.mixer, forms_for(mixer));
+    mixer.validate(config, branch_of(config), letter());
+  }
+
+  void declare(const ModelConfig& config, int64_t index, const Declare& declare) const override {
+    const Branch branch = branch_of(config);
+    declare_branch(config, branch, declare.inside("mixer_1."));
+    declare_branch(config, branch, declare.inside("mixer_2."));
+    lambda_form(config.lambda)
+        .declare({index, config.d_model, config.d_state, branch.inner / branch.head_dim}, declare);
+    if (config.subln) declare.exempt("subln.weight", {config.d_model}, Init::constant(1));
+  }
+
+  std::unique_ptr<Layer> bind(const LayerView& view) const override {
+    return std::make_unique<Differential>(view);
+  }
+
+  PlainDifference plain(const LayerView& view, const at::Tensor& u,
+                        const at::Tensor& seq_idx) const override {
+    const LambdaForm& form = lambda_form(view.config.lambda);
+    const Difference difference(view.config, form, view.index, view.parameters);
+    const at::Tensor lambda = difference.lambda(
+        form.from_input() ? kernels::linear(u, view.parameters["lambda_proj.weight"]) : at::Tensor());
+    const Branch branch = branch_of(view.config);
+    const auto mixer = [&](const char* name, const std::optional<at::Tensor>& scale) {
+      const Scope p = view.parameters.inside(name);
+      const auto mixer = mixer_kind(view.config.mixer).bind(view.config, branch, {lookup_in(p)});
+      const at::Tensor projected = kernels::linear(u, stack_rows(mixer->in_proj_rows()));
+      return kernels::linear(mixer->gated(projected, seq_idx, scale), p["out_proj.weight"]);
+    };
+    const at::Tensor y_1 = mixer("mixer_1.", std::nullopt), y_2 = mixer("mixer_2.", std::nullopt);
+    const at::Tensor output =
+        form.by_head() ? difference.plain(y_1, mixer("mixer_2.", lambda), at::ones({1}, u.options()))
+                       : difference.plain(y_1, y_2, lambda);
+    return {y_1, y_2, lambda, output};
+  }
+
+  std::vector<StageCost> stages(const ModelConfig& config) const override {
+    const Branch branch = branch_of(config);
+    const LambdaForm& form = lambda_form(config.lambda);
+    const int64_t lambda_rows = !form.from_input() ? 0 : form.by_head() ? branch.inner / branch.head_dim : 1;
+    return mixer_layer_stages(config, branch, 2, 2 * branch.inner, lambda_rows);
+  }
+
+ private:
+  static std::string forms_for(const MixerKind& mixer) {
+    std::string text;
+    for (const std::string& name : lambda_form_names())
+      if (mixer.has_heads() || !lambda_form(name).by_head()) text += (text.empty() ? "" : ", ") + name;
+    return text;
+  }
+};
+
+}  // namespace
+
+const LayerKind& differential_kind() {
+  static const DifferentialKind kind;
+  return kind;
+}
+
+}  // namespace dm::model

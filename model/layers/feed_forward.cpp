@@ -1,0 +1,64 @@
+// F: down(GELU(up(u))), 4D wide.
+
+#include "kernels/linear/linear.h"
+#include "model/layers/registry.h"
+
+namespace dm::model {
+namespace {
+
+constexpr int64_t kExpansion = 4;
+
+class FeedForward final : public Layer {
+ public:
+  explicit FeedForward(const LayerView& view) {
+    const Scope p = view.parameters.inside("ff.");
+    up_ = p["up.weight"], up_bias_ = p["up.bias"], down_ = p["down.weight"], down_bias_ = p["down.bias"];
+  }
+
+  at::Tensor forward(const at::Tensor& u, const at::Tensor&) const override {
+    const at::Tensor a = at::gelu(kernels::linear(u, up_, up_bias_));  // [B, L, 4D]
+    return kernels::linear(a, down_, down_bias_);                      // [B, L, D]
+  }
+
+  at::Tensor step(const at::Tensor& u, DecodeState&) const override { return forward(u, {}); }
+
+ private:
+  at::Tensor up_, up_bias_;      // [4D, D], [4D]
+  at::Tensor down_, down_bias_;  // [D, 4D], [D]
+};
+
+class FeedForwardKind final : public LayerKind {
+ public:
+  char letter() const override { return 'F'; }
+  const char* name() const override { return "feed-forward"; }
+  void validate(const ModelConfig&) const override {}  // every width fits
+
+  void declare(const ModelConfig& config, int64_t, const Declare& declare) const override {
+    const int64_t narrow = config.d_model, wide = kExpansion * narrow;
+    declare.matrix("ff.up.weight", {wide, narrow}, Init::linear(narrow));
+    declare.exempt("ff.up.bias", {wide}, Init::linear(narrow));
+    declare.matrix("ff.down.weight", {narrow, wide}, Init::linear(wide));
+    declare.exempt("ff.down.bias", {narrow}, Init::linear(wide));
+  }
+
+  std::unique_ptr<Layer> bind(const LayerView& view) const override {
+    return std::make_unique<FeedForward>(view);
+  }
+
+  std::vector<StageCost> stages(const ModelConfig& config) const override {
+    const int64_t narrow = config.d_model, wide = kExpansion * narrow;
+    return {residual_cost(narrow),
+            linear_cost("up", narrow, wide),
+            {"gelu", 0, 0, 4.0 * wide, 6.0 * wide},
+            linear_cost("down", wide, narrow)};
+  }
+};
+
+}  // namespace
+
+const LayerKind& feed_forward_kind() {
+  static const FeedForwardKind kind;
+  return kind;
+}
+
+}  // namespace dm::model

@@ -1,0 +1,60 @@
+#pragma once
+// What a layer letter is: one class in one file of this folder, listed in registry.cpp. No other file knows
+// letters.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/cost.h"
+#include "model/mixers/mixer.h"
+#include "model/scope.h"
+
+namespace dm::model {
+
+/// A layer's place in a model: what it is built from.
+struct LayerView {
+  const ModelConfig& config;
+  int64_t index;     // 0-based
+  Scope parameters;  // "backbone.layers.{index}."
+};
+
+/// A layer bound to its weights as they are now, without the norm and the residual add around it.
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  /// u [B, L, D], seq_idx [B, L] -> [B, L, D], differentiable.
+  virtual at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const = 0;
+  /// One more token: u [B, D] -> [B, D]; no gradients.
+  virtual at::Tensor step(const at::Tensor& u, DecodeState& state) const = 0;
+  virtual DecodeState new_state(int64_t /*batch*/) const { return {}; }
+};
+
+/// The difference of two branches as its formula says, one branch after the other.
+struct PlainDifference {
+  at::Tensor y_1, y_2;  // the branches, [B, L, width]
+  at::Tensor lambda;    // [1], [H], [B, L, 1] or [B, L, H]
+  at::Tensor output;    // of the layer, [B, L, D]
+};
+
+class LayerKind {
+ public:
+  virtual ~LayerKind() = default;
+  virtual char letter() const = 0;
+  virtual const char* name() const = 0;  // "differential", for messages and tables
+
+  /// Refuses what cannot be (ExitCode::usage), naming the legal set.
+  virtual void validate(const ModelConfig& config) const = 0;
+  /// The parameters of layer `index` after its norm, in forward order.
+  virtual void declare(const ModelConfig& config, int64_t index, const Declare& declare) const = 0;
+  virtual std::unique_ptr<Layer> bind(const LayerView& view) const = 0;
+  /// Costs a token, the residual add and norms included.
+  virtual std::vector<StageCost> stages(const ModelConfig& config) const = 0;
+
+  /// Whether it takes a difference, and then its plain form: the reference of `forward` and the source of
+  /// telemetry.
+  virtual bool has_difference() const { return false; }
+  virtual PlainDifference plain(const LayerView&, const at::Tensor& u, const at::Tensor& seq_idx) const;
+};
+
+}  // namespace dm::model

@@ -1,0 +1,70 @@
+// M: one mixer of width E = 2D. y = out_proj(gated(in_proj u)).
+
+#include "kernels/linear/linear.h"
+#include "model/layers/registry.h"
+
+namespace dm::model {
+namespace {
+
+Branch branch_of(const ModelConfig& config) {
+  return {2 * config.d_model, config.head_dim_plain, "head-dim-plain"};
+}
+
+class PlainMixer final : public Layer {
+ public:
+  explicit PlainMixer(const LayerView& view) {
+    const Scope p = view.parameters.inside("mixer.");
+    mixer_ = mixer_kind(view.config.mixer).bind(view.config, branch_of(view.config), {lookup_in(p)});
+    in_proj_ = stack_rows(mixer_->in_proj_rows());
+    out_proj_ = p["out_proj.weight"];
+  }
+
+  at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
+    const at::Tensor projected = kernels::linear(u, in_proj_);             // [B, L, R]
+    const at::Tensor y = mixer_->gated(projected, seq_idx, std::nullopt);  // [B, L, E]
+    return kernels::linear(y, out_proj_);                                  // [B, L, D]
+  }
+
+  at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
+    return kernels::linear(mixer_->gated_step(kernels::linear(u, in_proj_), state, std::nullopt),
+                           out_proj_);  // [B, D]
+  }
+
+  DecodeState new_state(int64_t batch) const override { return mixer_->new_state(batch); }
+
+ private:
+  std::unique_ptr<Mixer> mixer_;
+  at::Tensor in_proj_;   // [R, D]
+  at::Tensor out_proj_;  // [D, E]
+};
+
+class PlainMixerKind final : public LayerKind {
+ public:
+  char letter() const override { return 'M'; }
+  const char* name() const override { return "plain mixer"; }
+
+  void validate(const ModelConfig& config) const override {
+    mixer_kind(config.mixer).validate(config, branch_of(config), letter());
+  }
+
+  void declare(const ModelConfig& config, int64_t, const Declare& declare) const override {
+    declare_branch(config, branch_of(config), declare.inside("mixer."));
+  }
+
+  std::unique_ptr<Layer> bind(const LayerView& view) const override {
+    return std::make_unique<PlainMixer>(view);
+  }
+
+  std::vector<StageCost> stages(const ModelConfig& config) const override {
+    return mixer_layer_stages(config, branch_of(config), 1, branch_of(config).inner);
+  }
+};
+
+}  // namespace
+
+const LayerKind& plain_mixer_kind() {
+  static const PlainMixerKind kind;
+  return kind;
+}
+
+}  // namespace dm::model

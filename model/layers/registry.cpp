@@ -1,0 +1,38 @@
+#include "model/layers/registry.h"
+
+#include <fmt/core.h>
+
+#include "core/error.h"
+
+namespace dm::model {
+
+const std::vector<const LayerKind*>& layer_kinds() {
+  static const std::vector<const LayerKind*> kinds = {&plain_mixer_kind(), &differential_kind(),
+                                                      &diff_scan_kind(), &feed_forward_kind()};
+  return kinds;
+}
+
+const LayerKind* find_layer_kind(char letter) {
+  for (const LayerKind* kind : layer_kinds())
+    if (kind->letter() == letter) return kind;
+  return nullptr;
+}
+
+const LayerKind& layer_kind(char letter) {
+  const LayerKind* kind = find_layer_kind(letter);
+  DM_CHECK(kind, "no layer has the letter '{}'", letter);
+  return *kind;
+}
+
+std::string layer_letters_help() {
+  std::string text;
+  for (const LayerKind* kind : layer_kinds())
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", kind->letter(), kind->name());
+  return text;
+}
+
+PlainDifference LayerKind::plain(const LayerView& view, const at::Tensor&, const at::Tensor&) const {
+  DM_FAIL(ExitCode::internal, "layer {} takes no difference", view.index);
+}
+
+}  // namespace dm::model

@@ -1,0 +1,158 @@
+// Mamba-1, the S6 mixer (arXiv 2312.00752): docs/model.md, "Mixers".
+//
+// Two branches share the GEMM of in_proj, the convolution and the gate; their scans read different B and C,
+// so each is a scan of its own.
+
+#include "kernels/conv/causal_conv.h"
+#include "kernels/linear/linear.h"
+#include "kernels/selective_scan/selective_scan.h"
+#include "model/mixers/mixer.h"
+
+namespace dm::model {
+namespace {
+
+int64_t step_rank(const ModelConfig& config) {
+  return config.dt_rank > 0 ? config.dt_rank : (config.d_model + 15) / 16;
+}
+
+class Mamba1 final : public Mixer {
+ public:
+  Mamba1(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches)
+      : config_(config), inner_(branch.inner), rank_(step_rank(config)) {
+    std::vector<at::Tensor> x_rows, z_rows, conv_weights, conv_biases;
+    for (const BranchLookup& lookup : branches) {
+      const auto xz = lookup("in_proj", ".weight").split(inner_, 0);
+      x_rows.push_back(xz[0]);
+      z_rows.push_back(xz[1]);
+      conv_weights.push_back(lookup("conv1d", ".weight"));
+      conv_biases.push_back(lookup("conv1d", ".bias"));
+      scans_.push_back({lookup("x_proj", ".weight"), lookup("dt_proj", ".weight"), lookup("dt_proj", ".bias"),
+                        -lookup("A_log", "").exp(), lookup("D", "")});
+    }
+    in_proj_ = branches.size() == 1 ? std::vector<at::Tensor>{branches[0]("in_proj", ".weight")} : x_rows;
+    if (branches.size() > 1) in_proj_.insert(in_proj_.end(), z_rows.begin(), z_rows.end());
+    conv_weight_ = stack_rows(conv_weights).squeeze(1);
+    conv_bias_ = stack_rows(conv_biases);
+  }
+
+  std::vector<at::Tensor> in_proj_rows() const override { return in_proj_; }
+
+  at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
+                   const std::optional<at::Tensor>& scale) const override {
+    const auto xz = projected.chunk(2, -1);
+    const auto x = kernels::causal_conv_silu(xz[0], conv_weight_, conv_bias_, seq_idx, std::nullopt)
+                       .split(inner_, -1);  // [B, L, E]
+    std::vector<at::Tensor> y;
+    for (size_t i = 0; i < scans_.size(); ++i) {
+      const Scan& s = scans_[i];
+      const Scanned in = scanned(s, x[i]);
+      y.push_back(kernels::selective_scan(x[i], in.dt, s.a, in.b, in.c, s.d, seq_idx, std::nullopt).y);
+    }
+    return gate(y, xz[1], scale);  // [B, L, branches * E]
+  }
+
+  at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
+                        const std::optional<at::Tensor>& scale) const override {
+    const auto xz = projected.chunk(2, -1);
+    const auto x =
+        kernels::causal_conv_step(xz[0], conv_weight_, conv_bias_, state.window).split(inner_, -1);  // [B, E]
+    std::vector<at::Tensor> y;
+    for (size_t i = 0; i < scans_.size(); ++i) {
+      const Scan& s = scans_[i];
+      const Scanned in = scanned(s, x[i]);
+      y.push_back(kernels::selective_step(x[i], in.dt, s.a, in.b, in.c, s.d, state.states[i]));
+    }
+    return gate(y, xz[1], scale);  // [B, branches * E]
+  }
+
+  DecodeState new_state(int64_t batch) const override {
+    DecodeState state{at::zeros({batch, config_.d_conv - 1, conv_bias_.size(0)}, conv_bias_.options()), {}};
+    for (const Scan& s : scans_)
+      state.states.push_back(at::zeros({batch, inner_, s.a.size(1)}, s.a.options()));
+    return state;
+  }
+
+ private:
+  /// What each branch's scan has of its own.
+  struct Scan {
+    at::Tensor x_proj;     // [R + 2N, E]
+    at::Tensor dt_weight;  // [E, R]
+    at::Tensor dt_bias;    // [E]
+    at::Tensor a;          // [E, N], < 0
+    at::Tensor d;          // [E]
+  };
+  struct Scanned {
+    at::Tensor dt;    // [.., E]
+    at::Tensor b, c;  // [.., N]
+  };
+  Scanned scanned(const Scan& s, const at::Tensor& x) const {
+    const auto rbc =
+        kernels::linear(x, s.x_proj).split_with_sizes({rank_, config_.d_state, config_.d_state}, -1);
+    return {step_size(config_, kernels::linear(rbc[0], s.dt_weight, s.dt_bias)), rbc[1], rbc[2]};
+  }
+
+  static at::Tensor gate(const std::vector<at::Tensor>& y, const at::Tensor& z,
+                         const std::optional<at::Tensor>& scale) {
+    const at::Tensor gated = (y.size() == 1 ? y[0] : at::cat(y, -1)) * at::silu(z);
+    if (!scale) return gated;
+    return (gated.unflatten(-1, {scale->size(-1), -1}) * scale->unsqueeze(-1)).flatten(-2);
+  }
+
+  const ModelConfig& config_;
+  int64_t inner_, rank_;             // E of one branch, R
+  std::vector<at::Tensor> in_proj_;  // rows x | z, of all branches
+  at::Tensor conv_weight_;           // [branches * E, W]
+  at::Tensor conv_bias_;             // [branches * E]
+  std::vector<Scan> scans_;
+};
+
+class Mamba1Kind final : public MixerKind {
+ public:
+  const char* name() const override { return "mamba1"; }
+  bool has_heads() const override { return false; }
+  void validate(const ModelConfig&, const Branch&, char) const override {}  // every width fits
+
+  std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const override {
+    const int64_t e = branch.inner, n = config.d_state, r = step_rank(config);
+    const Init conv = Init::linear(config.d_conv);
+    return {{"in_proj", ".weight", {2 * e, config.d_model}, true, Init::linear(config.d_model), false},
+            {"conv1d", ".weight", {e, 1, config.d_conv}, true, conv, true},
+            {"conv1d", ".bias", {e}, false, conv, true},
+            {"x_proj", ".weight", {r + 2 * n, e}, true, Init::linear(e), false},
+            {"dt_proj", ".weight", {e, r}, true, Init::linear(r), false},
+            {"dt_proj", ".bias", {e}, false, Init::step_bias(), false},
+            {"A_log", "", {e, n}, false, Init::log_column(n), false},
+            {"D", "", {e}, false, Init::constant(1), false},
+            {"out_proj", ".weight", {config.d_model, e}, true, out_proj_init(config, e), true}};
+  }
+
+  std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
+                              const std::vector<BranchLookup>& branches) const override {
+    return std::make_unique<Mamba1>(config, branch, branches);
+  }
+
+  std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
+                                int64_t branches) const override {
+    const int64_t r = step_rank(config), n = config.d_state;
+    const double e = static_cast<double>(branches * branch.inner), en = e * static_cast<double>(n),
+                 taps = 2.0 * static_cast<double>(config.d_conv);
+    StageCost projections = linear_cost("x_proj+dt_proj", branch.inner, r + 2 * n);
+    projections += linear_cost("", r, branch.inner);
+    projections *= static_cast<double>(branches);
+    // Forward, a state and step: Δ·A, its exponential, Δx·B, decay·S, their sum, C·S, the sum over n.
+    // Backward: the state again (5), then of dS: dS += C·dy (2), dC (2), d(Δx) (2), dB (2), decay's gradient
+    // (2), dA and dΔ (4), decay·dS (1).
+    return {{"conv", taps * e, 3 * taps * e, 4 * e, 6 * e},
+            projections,
+            {"selective_scan", 7 * en + 2 * e, 20 * en + 4 * e, 8 * e, 16 * e}};
+  }
+};
+
+}  // namespace
+
+const MixerKind& mamba1_kind() {
+  static const Mamba1Kind kind;
+  return kind;
+}
+
+}  // namespace dm::model

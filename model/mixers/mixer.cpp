@@ -1,0 +1,53 @@
+#include "model/mixers/mixer.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+
+namespace dm::model {
+
+const MixerKind& mixer_kind(const std::string& name) {
+  for (const MixerKind* kind : {&mamba2_kind(), &mamba1_kind()})
+    if (name == kind->name()) return *kind;
+  DM_FAIL(ExitCode::usage, "--mixer: '{}' is no mixer; known: mamba2, mamba1", name);
+}
+
+BranchLookup lookup_in(const Scope& scope) {
+  return [scope](const std::string& stem, const std::string& leaf) { return scope[stem + leaf]; };
+}
+
+void declare_branch(const ModelConfig& config, const Branch& branch, const Declare& declare) {
+  for (const BranchParameter& p : mixer_kind(config.mixer).parameters(config, branch))
+    declare.parameter(p.stem + p.leaf, p.shape, p.decay, p.init);
+}
+
+std::vector<StageCost> mixer_layer_stages(const ModelConfig& config, const Branch& branch, int64_t branches,
+                                          int64_t out_width, int64_t more_rows) {
+  const MixerKind& kind = mixer_kind(config.mixer);
+  int64_t rows = more_rows;
+  for (const BranchParameter& p : kind.parameters(config, branch))
+    if (p.stem == "in_proj") rows += branches * p.shape[0];
+  std::vector<StageCost> stages = {residual_cost(config.d_model),
+                                   linear_cost("in_proj", config.d_model, rows)};
+  for (StageCost& stage : kind.stages(config, branch, branches)) stages.push_back(std::move(stage));
+  stages.push_back(linear_cost("out_proj", out_width, config.d_model));
+  return stages;
+}
+
+at::Tensor stack_rows(const std::vector<at::Tensor>& pieces) {
+  return pieces.size() == 1 ? pieces[0] : at::cat(pieces);
+}
+
+at::Tensor step_size(const ModelConfig& config, const at::Tensor& dt) {
+  const at::Tensor step = at::softplus(dt);
+  if (config.dt_limit_min <= 0 && config.dt_limit_max <= 0) return step;
+  const double top = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity();
+  return step.clamp(config.dt_limit_min, top);
+}
+
+Init out_proj_init(const ModelConfig& config, int64_t fan_in) {
+  return Init::linear(fan_in, std::sqrt(static_cast<double>(layer_letters(config).size())));
+}
+
+}  // namespace dm::model

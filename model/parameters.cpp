@@ -1,0 +1,68 @@
+// The list of a model's parameters, and the check of tensors against it.
+
+#include <fmt/ranges.h>
+
+#include "core/error.h"
+#include "model/layers/registry.h"
+#include "model/residual.h"
+
+namespace dm::model {
+
+std::string layer_prefix(int64_t index) { return fmt::format("backbone.layers.{}.", index); }
+
+at::Tensor Scope::operator[](const std::string& name) const {
+  const auto found = parameters_->find(prefix_ + name);
+  DM_CHECK(found != parameters_->end(), "{}{} is no parameter of this model", prefix_, name);
+  return found->second;
+}
+
+int64_t ParameterInfo::count() const {
+  int64_t count = 1;
+  for (const int64_t dim : shape) count *= dim;
+  return count;
+}
+
+std::vector<ParameterInfo> parameter_infos(const ModelConfig& config) {
+  std::vector<ParameterInfo> infos;
+  const Declare declare(infos);
+  const std::string letters = layer_letters(config);
+  declare.matrix("backbone.embeddings.weight", {config.vocab_size, config.d_model}, Init::normal(0.02));
+  for (int64_t i = 0; i < static_cast<int64_t>(letters.size()); ++i) {
+    const Declare layer = declare.inside(layer_prefix(i));
+    declare_norm(config, "norm", layer);
+    layer_kind(letters[static_cast<size_t>(i)]).declare(config, i, layer);
+  }
+  declare_norm(config, "backbone.norm_f", declare);
+  if (!config.tied)
+    declare.matrix("lm_head.weight", {config.vocab_size, config.d_model}, Init::linear(config.d_model));
+  return infos;
+}
+
+int64_t parameter_count(const ModelConfig& config) {
+  int64_t count = 0;
+  for (const ParameterInfo& info : parameter_infos(config)) count += info.count();
+  return count;
+}
+
+void check_parameters(const ModelConfig& config, const Parameters& parameters) {
+  const std::vector<ParameterInfo> infos = parameter_infos(config);
+  for (const ParameterInfo& info : infos) {
+    const auto found = parameters.find(info.name);
+    DM_REQUIRE(found != parameters.end(), ExitCode::bad_data,
+               "{} is missing: the weights are not of this model", info.name);
+    const at::Tensor& tensor = found->second;
+    DM_REQUIRE(tensor.sizes().vec() == info.shape, ExitCode::bad_data, "{} is [{}], this model's is [{}]",
+               info.name, fmt::join(tensor.sizes(), ", "), fmt::join(info.shape, ", "));
+    DM_REQUIRE(tensor.is_floating_point() && tensor.scalar_type() == parameters.begin()->second.scalar_type(),
+               ExitCode::bad_data, "{} holds {}, {} holds {}: all parameters share one floating type",
+               info.name, at::toString(tensor.scalar_type()), parameters.begin()->first,
+               at::toString(parameters.begin()->second.scalar_type()));
+  }
+  if (parameters.size() == infos.size()) return;
+  std::map<std::string, bool> known;
+  for (const ParameterInfo& info : infos) known[info.name] = true;
+  for (const auto& [name, tensor] : parameters)
+    DM_REQUIRE(known.contains(name), ExitCode::bad_data, "{} is no parameter of this model", name);
+}
+
+}  // namespace dm::model
