@@ -18,6 +18,7 @@ const char* meaning(ExitCode code) {
     case ExitCode::io: return "the file system failed (full, broken, out of descriptors)";
     case ExitCode::saved: return "state saved after a signal: run it again";
     case ExitCode::permission: return "the file system refused access";
+    case ExitCode::interrupted: return "interrupted; nothing was left half-done: run it again";
     case ExitCode::repeated: return "the same step failed three times: do not run it again";
   }
   return "unknown";

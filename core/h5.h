@@ -8,9 +8,11 @@
 #define H5_USE_110_API  // one spelling of the API, whatever later libhdf5 is installed
 #include <hdf5.h>
 
+#include <functional>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -55,6 +57,12 @@ class H5Id {
 /// our files are guarded by the run's own lock), the 1.8 format (checksums in the metadata, readable by every
 /// libhdf5 since), and no object left open behind a closed file.
 H5Id h5_file_access();
+
+/// Calls check(i) for every path i in one child process with limits on address space, CPU time and file size,
+/// because libhdf5 crashes on some damaged files. What a check throws is thrown here; a crash or a hang
+/// throws ExitCode::bad_data naming the file. h5_validate.cpp says why forking is safe and what a check may
+/// use.
+void check_in_child(const std::vector<std::string>& paths, const std::function<void(size_t)>& check);
 
 namespace detail {
 /// The innermost message of libhdf5's error stack, which is then cleared.

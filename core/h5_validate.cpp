@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstring>
@@ -40,7 +41,7 @@ rlim_t mapped_bytes() {
   return got ? std::strtoull(text, nullptr, 10) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) : 0;
 }
 
-void confine() {
+void confine(size_t files) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // A crash must end the child quietly: MPI and others install handlers that print a trace and go on.
   for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU, SIGXFSZ, SIGALRM})
@@ -53,7 +54,7 @@ void confine() {
   };
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_FSIZE, 0);
-  limit(RLIMIT_CPU, kCpuSeconds);
+  limit(RLIMIT_CPU, kCpuSeconds + files / 10);
   if (const rlim_t mapped = mapped_bytes(); mapped > 0) limit(RLIMIT_AS, mapped + kExtraAddressSpace);
 }
 
@@ -62,24 +63,29 @@ void send(int fd, const char* data, size_t size) {
     size -= static_cast<size_t>(put);
 }
 
-/// Sends '+' for a sound file, or '-', the exit code as a byte and the message.
-[[noreturn]] void run_child(const std::string& path, int to_parent) {
-  confine();
+/// Sends the index of each file as it begins ("@3\n"), then '+', or '-', the exit code as a byte and the
+/// message.
+[[noreturn]] void run_child(size_t count, const std::function<void(size_t)>& check, int to_parent) {
+  confine(count);
   std::string answer = "+";
   try {
-    read_h5_layout(path);
+    for (size_t i = 0; i < count; ++i) {
+      const std::string begun = fmt::format("@{}\n", i);
+      send(to_parent, begun.data(), begun.size());
+      check(i);
+    }
   } catch (const Error& error) {
     answer = std::string("-") + static_cast<char>(error.code()) + error.what();
   } catch (const std::exception& error) {
-    answer = std::string("-") + static_cast<char>(ExitCode::bad_data) + path + ": " + error.what();
+    answer = std::string("-") + static_cast<char>(ExitCode::bad_data) + error.what();
   }
   send(to_parent, answer.data(), answer.size());
   _exit(0);
 }
 
 /// Everything the child sends until it closes the pipe, or kills it at the deadline.
-std::string receive(int fd, pid_t child, bool& late) {
-  const auto end = std::chrono::steady_clock::now() + kDeadline;
+std::string receive(int fd, pid_t child, std::chrono::seconds deadline, bool& late) {
+  const auto end = std::chrono::steady_clock::now() + deadline;
   std::string answer;
   while (true) {
     const auto left =
@@ -100,45 +106,65 @@ std::string receive(int fd, pid_t child, bool& late) {
   }
 }
 
+/// The last file that the child began, and what it said after that.
+std::pair<size_t, std::string> split(const std::string& answer) {
+  size_t file = 0, at = 0;
+  while (at < answer.size() && answer[at] == '@') {
+    const size_t end = answer.find('\n', at);
+    if (end == std::string::npos) return {file, ""};
+    file = std::strtoull(answer.c_str() + at + 1, nullptr, 10);
+    at = end + 1;
+  }
+  return {file, answer.substr(at)};
+}
+
 }  // namespace
 
-void validate_h5_in_child(const std::string& path) {
+void check_in_child(const std::vector<std::string>& paths, const std::function<void(size_t)>& check) {
+  if (paths.empty()) return;
   int ends[2];
-  DM_SYS(pipe2(ends, O_CLOEXEC), "make a pipe to check", path);
+  DM_SYS(pipe2(ends, O_CLOEXEC), "make a pipe to check", paths.front());
   pid_t child = -1;
+  int fork_error = 0;
   {
     const H5Lock lock;  // also makes sure that libhdf5 is initialised before the fork, not in the child
     child = fork();
+    fork_error = errno;
   }
   if (child == 0) {
     close(ends[0]);
-    run_child(path, ends[1]);
+    run_child(paths.size(), check, ends[1]);
   }
   close(ends[1]);
   bool late = false;
   std::string answer;
   int status = 0;
   if (child > 0) {
-    answer = receive(ends[0], child, late);
+    answer = receive(ends[0], child, kDeadline + std::chrono::seconds(paths.size()), late);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
   }
-  const int fork_error = errno;
   close(ends[0]);
-  if (child < 0) throw_errno(fork_error, "start a process to check", path, __FILE__, __LINE__);
+  if (child < 0) throw_errno(fork_error, "start a process to check", paths.front(), __FILE__, __LINE__);
 
+  const auto [last, verdict] = split(answer);
+  const std::string& path = paths[std::min(last, paths.size() - 1)];
   constexpr const char* kRemedy = "its metadata is damaged or hostile; restore the file from a good copy";
-  DM_REQUIRE(!late, ExitCode::bad_data, "{}: libhdf5 did not finish reading it within {} s: {}", path,
-             kDeadline.count(), kRemedy);
-  DM_REQUIRE(!WIFSIGNALED(status), ExitCode::bad_data, "{}: libhdf5 {} on it: {}", path,
-             WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL
-                 ? "does not come to an end"
-                 : fmt::format("crashes (signal {})", WTERMSIG(status)),
+  const int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  DM_REQUIRE(!late && signal != SIGXCPU && signal != SIGKILL, ExitCode::bad_data,
+             "{}: libhdf5 does not come to an end with it: {}", path, kRemedy);
+  DM_REQUIRE(signal == 0, ExitCode::bad_data, "{}: libhdf5 crashes on it (signal {}): {}", path, signal,
              kRemedy);
-  if (answer == "+") return;
-  DM_REQUIRE(answer.size() > 2 && answer[0] == '-', ExitCode::bad_data,
+  if (verdict == "+") return;
+  DM_REQUIRE(verdict.size() > 2 && verdict[0] == '-', ExitCode::bad_data,
              "{}: libhdf5 ended the process that read it: {}", path, kRemedy);
-  throw Error(static_cast<ExitCode>(answer[1]), answer.substr(2), __FILE__, __LINE__);
+  throw Error(static_cast<ExitCode>(static_cast<unsigned char>(verdict[1])), verdict.substr(2), __FILE__, __LINE__);
 }
+
+void validate_h5_in_child(const std::vector<std::string>& paths) {
+  check_in_child(paths, [&](size_t i) { read_h5_layout(paths[i]); });
+}
+
+void validate_h5_in_child(const std::string& path) { validate_h5_in_child(std::vector{path}); }
 
 }  // namespace dm

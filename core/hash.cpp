@@ -1,7 +1,11 @@
 #include "core/hash.h"
 
 #include <fmt/format.h>
+#if __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>  // the same functions and values, by the widest vectors of the processor at hand
+#else
 #include <xxhash.h>
+#endif
 
 #include <new>
 
