@@ -61,7 +61,6 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
   const int64_t rows = config.eval_rows > 0 ? std::min(config.eval_rows, all_rows) : all_rows;
 
   const c10::NoGradGuard no_gradients;
-  const RowRules rules{.packed = model.config().packed, .mask_boundary_loss = mask_boundary_loss};
   EvalResult result{.bytes = 0,
                     .nats_by_position = std::vector<double>(static_cast<size_t>(length)),
                     .tokens_by_position = std::vector<int64_t>(static_cast<size_t>(length))};
@@ -69,9 +68,10 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
   for (int64_t row = data::first_row(rows, group.rank(), group.size()); row < end;) {
     const int64_t full_rows = std::min({config.eval_batch, end - row, targets / length - row});
     if (full_rows > 0) {
-      add_rows(result, model, read_rows(dataset, row * length, full_rows, length, rules));
+      add_rows(result, model, read_rows(dataset, row * length, full_rows, length, mask_boundary_loss));
     } else {  // the dataset's last row, shorter than the others
-      add_rows(result, model, read_rows(dataset, row * length, 1, targets - row * length, rules));
+      add_rows(result, model,
+               read_rows(dataset, row * length, 1, targets - row * length, mask_boundary_loss));
     }
     row += std::max<int64_t>(full_rows, 1);
   }

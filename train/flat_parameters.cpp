@@ -14,12 +14,6 @@ constexpr int64_t kSumBlock = int64_t{1}
 
 int64_t aligned(int64_t count) { return (count + kAlignment - 1) / kAlignment * kAlignment; }
 
-int64_t element_count(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
-
 template <class T>
 double square_sum(const T* values, int64_t count) {
   std::vector<double> partial(static_cast<size_t>((count + kSumBlock - 1) / kSumBlock));
@@ -47,14 +41,14 @@ FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dt
   int64_t total = 0;
   for (const model::ParameterInfo& info : infos_) {
     offsets_.push_back(total);
-    total += aligned(element_count(info.shape));
+    total += aligned(info.count());
   }
   owned_count_ = aligned((total + group.size() - 1) / group.size());
   const auto options = at::TensorOptions().dtype(scalar_type(dtype));
   weights_ = at::zeros({owned_count_ * group.size()}, options);
   gradients_ = at::zeros_like(weights_);
   for (size_t i = 0; i < infos_.size(); ++i) {
-    const int64_t count = element_count(infos_[i].shape);
+    const int64_t count = infos_[i].count();
     at::Tensor leaf = weights_.narrow(0, offsets_[i], count).view(infos_[i].shape).detach();
     leaf.set_requires_grad(true);
     leaf.mutable_grad() = gradients_.narrow(0, offsets_[i], count).view(infos_[i].shape);
@@ -67,7 +61,7 @@ std::vector<Slice> FlatParameters::slices(int64_t rank) const {
   std::vector<Slice> result;
   for (size_t i = 0; i < infos_.size(); ++i) {
     const int64_t begin = std::max(first, offsets_[i]);
-    const int64_t end = std::min(last, offsets_[i] + element_count(infos_[i].shape));
+    const int64_t end = std::min(last, offsets_[i] + infos_[i].count());
     if (begin < end)
       result.push_back({static_cast<int64_t>(i), begin - offsets_[i], end - offsets_[i], begin - first});
   }
@@ -80,8 +74,7 @@ void* FlatParameters::owned(const at::Tensor& flat) const {
 
 void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed) {
   for (size_t i = 0; i < infos_.size(); ++i)
-    model::initialise(config, infos_[i], seed, 0,
-                      weights_.narrow(0, offsets_[i], element_count(infos_[i].shape)));
+    model::initialise(config, infos_[i], seed, 0, weights_.narrow(0, offsets_[i], infos_[i].count()));
 }
 
 void FlatParameters::zero_gradients() { gradients_.zero_(); }

@@ -1,5 +1,7 @@
 #include "train/optimizer.h"
 
+#include <fmt/ranges.h>
+
 #include "core/error.h"
 #include "kernels/adamw/adamw.h"
 
@@ -41,11 +43,29 @@ class AdamW final : public Optimizer {
   OptimizerConfig config_;
 };
 
+/// The one list of optimizers: a new one is a class above and a line here.
+struct Kind {
+  const char* name;
+  std::unique_ptr<Optimizer> (*make)(const OptimizerConfig&);
+};
+constexpr Kind kKinds[] = {
+    {"adamw",
+     [](const OptimizerConfig& c) -> std::unique_ptr<Optimizer> { return std::make_unique<AdamW>(c); }},
+};
+
 }  // namespace
 
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kKinds) names.emplace_back(kind.name);
+  return names;
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config) {
-  if (config.optimizer == "adamw") return std::make_unique<AdamW>(config);
-  DM_FAIL(ExitCode::usage, "--optimizer: '{}' is not one of adamw", config.optimizer);
+  for (const Kind& kind : kKinds)
+    if (config.optimizer == kind.name) return kind.make(config);
+  DM_FAIL(ExitCode::usage, "--optimizer: '{}' is not one of {}", config.optimizer,
+          fmt::join(optimizer_names(), ", "));
 }
 
 }  // namespace dm::train

@@ -13,6 +13,9 @@
 
 namespace dm::train {
 
+/// The names that `optimizer` takes.
+std::vector<std::string> optimizer_names();
+
 struct OptimizerConfig {
   std::string optimizer = "adamw";
   double lr = 1e-3;
@@ -24,7 +27,7 @@ struct OptimizerConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
-    v("optimizer", self.optimizer, "update rule", Choices{{"adamw"}});
+    v("optimizer", self.optimizer, "update rule", Choices{optimizer_names()});
     v("lr", self.lr, "peak learning rate", Range{0, 1e3});
     v("beta1", self.beta1, "decay of the first moment, per step", Range{0, 0.999999999});
     v("beta2", self.beta2, "decay of the second moment, per step", Range{0, 0.999999999});

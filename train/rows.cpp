@@ -5,7 +5,7 @@
 namespace dm::train {
 
 Rows read_rows(const data::Dataset& dataset, int64_t begin, int64_t rows, int64_t length,
-               const RowRules& rules) {
+               bool mask_boundary_loss) {
   const at::Tensor tokens = at::empty({rows, length + 1}, at::kInt);
   Rows result{{}, at::zeros({rows, length}, at::kInt), at::ones({rows, length}, at::kByte)};
   for (int64_t row = 0; row < rows; ++row) {
@@ -16,10 +16,8 @@ Rows read_rows(const data::Dataset& dataset, int64_t begin, int64_t rows, int64_
 
     auto* seq_idx = result.seq_idx[row].data_ptr<int32_t>();
     for (const int64_t start : dataset.document_starts(first, length + 1)) {
-      if (rules.mask_boundary_loss)
-        mask[start - 1] = 0;  // the target at start - 1 is the document's first token
-      if (rules.packed)
-        for (int64_t t = start; t < length; ++t) ++seq_idx[t];
+      if (mask_boundary_loss) mask[start - 1] = 0;  // the target at start - 1 is the document's first token
+      for (int64_t t = start; t < length; ++t) ++seq_idx[t];
     }
   }
   result.tokens = tokens.to(at::kLong);

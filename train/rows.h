@@ -12,18 +12,13 @@ namespace dm::train {
 
 struct Rows {
   at::Tensor tokens;   // [B, L + 1] int64
-  at::Tensor seq_idx;  // [B, L] int32: document number within the row; 0 when documents see each other
+  at::Tensor seq_idx;  // [B, L] int32: document number within the row, from 0
   at::Tensor mask;     // [B, L] uint8: 1 where the target counts
 };
 
-struct RowRules {
-  bool packed = true;               // documents in one row do not see each other
-  bool mask_boundary_loss = false;  // no loss for a document's first token
-};
-
 /// Rows of `length` + 1 tokens, neighbours sharing one, from token `begin` on; all must lie inside the
-/// dataset.
+/// dataset. With mask_boundary_loss a document's first token is no target that counts.
 Rows read_rows(const data::Dataset& dataset, int64_t begin, int64_t rows, int64_t length,
-               const RowRules& rules);
+               bool mask_boundary_loss);
 
 }  // namespace dm::train
