@@ -20,4 +20,6 @@ endfunction()
 function(dm_use_torch target visibility)
   target_link_libraries(${target} ${visibility} dm_torch)
   target_precompile_headers(${target} REUSE_FROM dm_torch_pch)
+  # A program would be compiled with -fPIE, with which the header's -fPIC does not go: GCC would parse LibTorch again.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fPIC>)
 endfunction()

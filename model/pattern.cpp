@@ -34,8 +34,10 @@ class Parser {
  private:
   std::string items(int depth) {
     std::string letters;
-    for (skip_space(); at_ < text_.size() && text_[at_] != ')'; skip_space())
-      append(letters, item(depth), repeats());
+    for (skip_space(); at_ < text_.size() && text_[at_] != ')'; skip_space()) {
+      const std::string piece = item(depth);
+      append(letters, piece, repeats());
+    }
     return letters;
   }
 
