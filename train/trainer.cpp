@@ -286,6 +286,10 @@ void Trainer::open_data(const std::optional<Meta>& stored) {
   if (!std::filesystem::is_directory(config_.eval.eval_data))
     options.hdf5_name = config_.data.hdf5_name, options.eos_id = config_.data.eos_id;
   eval_data_ = data::open_dataset(config_.eval.eval_data, options);
+  DM_REQUIRE(eval_data_->tokenizer_hash() == dataset.tokenizer_hash(), ExitCode::usage,
+             "--eval-data {} was made with the tokenizer {} ({}), --data with {} ({}); prepare both with one",
+             config_.eval.eval_data, eval_data_->tokenizer(), hex(eval_data_->tokenizer_hash()),
+             dataset.tokenizer(), hex(dataset.tokenizer_hash()));
 }
 
 }  // namespace

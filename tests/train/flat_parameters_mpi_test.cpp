@@ -1,0 +1,154 @@
+// The flat buffers over ranks: who owns what, and that no layout changes a bit where nothing rounds.
+
+#include "train/flat_parameters.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/support/mpi_environment.h"
+#include "train/ledger.h"
+#include "train/step_guard.h"
+
+namespace dm::train {
+namespace {
+
+std::vector<model::ParameterInfo> infos() {
+  std::vector<model::ParameterInfo> result;
+  const auto add = [&](const char* name, std::vector<int64_t> shape, bool decay) {
+    result.emplace_back();
+    result.back().name = name, result.back().shape = std::move(shape), result.back().decay = decay;
+  };
+  add("matrix", {37, 11}, true);
+  add("one", {1}, false);
+  add("conv", {13, 1, 4}, true);
+  add("scalar", {}, false);
+  add("long", {500}, false);
+  return result;
+}
+
+/// Whole numbers, so that sums over ranks do not round: the same for every layout when `share` of `shares`
+/// add up.
+void add_gradients(const FlatParameters& parameters, int64_t share, int64_t shares) {
+  for (size_t p = 0; p < parameters.infos().size(); ++p) {
+    at::Tensor gradient = parameters.leaves().at(parameters.infos()[p].name).mutable_grad().view(-1);
+    for (int64_t i = 0; i < gradient.numel(); ++i)
+      if (i % shares == share)
+        gradient[i] += static_cast<double>((i * 7 + static_cast<int64_t>(p) * 3) % 17 - 8);
+  }
+}
+
+TEST(FlatParameters, RanksOwnEveryElementOnce) {
+  const auto group = test::mpi().make_world_group();
+  const FlatParameters parameters(infos(), DType::f32, *group);
+  std::vector<int64_t> next(parameters.infos().size(), 0);
+  for (int64_t rank = 0; rank < group->size(); ++rank)
+    for (const Slice& slice : parameters.slices(rank)) {
+      EXPECT_EQ(slice.begin, next[static_cast<size_t>(slice.parameter)]);
+      EXPECT_LT(slice.begin, slice.end);
+      EXPECT_GE(slice.offset, 0);
+      EXPECT_LE(slice.offset + slice.count(), parameters.owned_count());
+      next[static_cast<size_t>(slice.parameter)] = slice.end;
+    }
+  for (size_t p = 0; p < next.size(); ++p) EXPECT_EQ(next[p], parameters.infos()[p].count());
+}
+
+TEST(FlatParameters, LeavesLookIntoTheBuffersAtAlignedPlaces) {
+  const auto group = test::mpi().make_world_group();
+  const FlatParameters parameters(infos(), DType::f32, *group);
+  for (const auto& [name, leaf] : parameters.leaves()) {
+    EXPECT_TRUE(leaf.is_leaf() && leaf.requires_grad()) << name;
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(leaf.data_ptr()) % 64, 0u) << name;
+    EXPECT_EQ(leaf.grad().sizes(), leaf.sizes()) << name;
+  }
+  // A backward pass adds into the buffer.
+  const at::Tensor leaf = parameters.leaves().at("matrix");
+  const void* gradient = leaf.grad().data_ptr();
+  (leaf * 2).sum().backward();
+  (leaf * 3).sum().backward();
+  EXPECT_EQ(leaf.grad().data_ptr(), gradient);
+  EXPECT_EQ(leaf.grad().sum().item<double>(), 5 * 37 * 11);
+}
+
+TEST(FlatParameters, ReplacedGradientIsNoticed) {
+  const auto group = test::mpi().make_world_group();
+  FlatParameters parameters(infos(), DType::f32, *group);
+  at::Tensor leaf = parameters.leaves().at("long");
+  leaf.mutable_grad() = at::ones({500});
+  EXPECT_THROW(parameters.reduce_gradients(), std::exception);
+}
+
+/// Three updates from exact gradients on `group`; the digest of weights and moments, on every rank.
+Hash128 digest_after_updates(Collectives& group, double* gradient_squares) {
+  FlatParameters parameters(infos(), DType::f32, group);
+  ShardedOptimizer optimizer({}, parameters);
+  for (int64_t update = 0; update < 3; ++update) {
+    parameters.zero_gradients();
+    add_gradients(parameters, group.rank(), group.size());
+    parameters.reduce_gradients();
+    *gradient_squares = group.all_sum(parameters.owned_gradient_squares());
+    optimizer.update(0.01, 0.5);
+  }
+  Hash128 digest = state_digest(parameters, optimizer, group);
+  group.broadcast(&digest.high, 1, DType::u64, 0);
+  group.broadcast(&digest.low, 1, DType::u64, 0);
+  return digest;
+}
+
+TEST(FlatParameters, NumberOfRanksChangesNoBitOfExactUpdates) {
+  const auto world = test::mpi().make_world_group();
+  const auto alone = make_single_process_collectives();
+  double squares = 0, expected_squares = 0;
+  const Hash128 expected = digest_after_updates(*alone, &expected_squares);
+  EXPECT_EQ(digest_after_updates(*world, &squares), expected);
+  EXPECT_EQ(squares, expected_squares);  // sums of small whole numbers are exact
+  EXPECT_GT(squares, 0);
+}
+
+TEST(FlatParameters, FirstGradientThatIsNotFiniteIsNamed) {
+  const auto group = test::mpi().make_world_group();
+  FlatParameters parameters(infos(), DType::f32, *group);
+  const bool last = group->rank() == group->size() - 1;
+  if (last)
+    parameters.leaves().at("conv").mutable_grad().view(-1)[7].fill_(std::numeric_limits<double>::quiet_NaN());
+  parameters.reduce_gradients();
+  int64_t named = 0;
+  for (const std::string& text : group->gather_text(parameters.first_non_finite_gradient()))
+    named += text.find("conv") != std::string::npos;
+  EXPECT_EQ(named, 1);  // by its owner
+}
+
+// ---- decisions
+// ----------------------------------------------------------------------------------------------------------
+
+TEST(Agree, SumsNumbersAndSpreadsFlags) {
+  const auto group = test::mpi().make_world_group();
+  const auto n = static_cast<double>(group->size()), r = static_cast<double>(group->rank());
+  const bool last = group->rank() == group->size() - 1;
+  const StepFacts facts = agree({.nats = r + 1, .targets = 2, .gradient_squares = 3, .stop = last}, *group);
+  EXPECT_EQ(facts.nats, n * (n + 1) / 2);
+  EXPECT_EQ(facts.targets, 2 * n);
+  EXPECT_EQ(facts.gradient_squares, 3 * n);
+  EXPECT_TRUE(facts.stop);
+  EXPECT_FALSE(facts.save_due || facts.time_up);
+}
+
+TEST(Agree, OneRanksNanSkipsTheStepOnAllRanks) {
+  const auto group = test::mpi().make_world_group();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (int64_t bad = 0; bad < group->size(); ++bad) {
+    StepGuard guard(6, 8);
+    const double mine = group->rank() == bad ? nan : 1;
+    const bool skipped = guard.judge(agree({.nats = mine, .targets = 5, .gradient_squares = 1}, *group)) ==
+                             Verdict::not_finite &&
+                         guard.judge(agree({.nats = 1, .targets = 5, .gradient_squares = mine}, *group)) ==
+                             Verdict::not_finite;
+    EXPECT_TRUE(group->all_agree(skipped)) << "NaN on rank " << bad;
+    EXPECT_TRUE(group->all_agree(
+        guard.judge(agree({.nats = 1, .targets = 5, .gradient_squares = 1}, *group)) == Verdict::update));
+  }
+}
+
+}  // namespace
+}  // namespace dm::train

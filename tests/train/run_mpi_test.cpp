@@ -1,0 +1,195 @@
+// Whole runs over ranks: one function whatever their number, the same bits at the same number, and resuming.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "tests/support/mpi_environment.h"
+#include "tests/train/tiny_run.h"
+#include "train/evaluator.h"
+#include "train/ledger.h"
+#include "train/trainer.h"
+
+namespace dm::train {
+namespace {
+
+using test::SharedFolder;
+using test::tiny_run;
+
+/// Training in float64 amplifies a rounding error of 1e-16 by some orders over 50 steps; the promise is 1e-8.
+constexpr double kPromise = 1e-8;
+
+void run(const RunConfig& config, Collectives& group) {
+  EXPECT_EQ(train(config, group, group), ExitCode::ok);
+  group.barrier();
+}
+
+/// The same run on rank 0 alone, while the others wait.
+void run_alone(const RunConfig& config, Collectives& group) {
+  const auto alone = make_single_process_collectives();
+  if (group.rank() == 0) run(config, *alone);
+  group.barrier();
+}
+
+void expect_same_function(const RunConfig& config, const RunConfig& reference) {
+  const std::string &dir = config.train.run_dir, &reference_dir = reference.train.run_dir;
+  EXPECT_LE(test::relative_difference(test::metric(dir, "loss"), test::metric(reference_dir, "loss")),
+            kPromise);
+  EXPECT_LE(test::relative_difference(test::metric(dir, "gradient_norm"),
+                                      test::metric(reference_dir, "gradient_norm")),
+            kPromise);
+  EXPECT_LE(test::relative_difference(test::final_weights(dir), test::final_weights(reference_dir)),
+            kPromise);
+  const auto difference = first_difference(read_ledger(reference.train.ledger),
+                                           read_ledger(config.train.ledger), /*samples_only=*/true);
+  EXPECT_FALSE(difference) << *difference;
+}
+
+TEST(Run, ManyRanksComputeWhatOneComputes) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  const RunConfig reference = tiny_run(folder.path(), "alone", 50),
+                  config = tiny_run(folder.path(), "together", 50);
+  run_alone(reference, *group);
+  run(config, *group);  // 5 rows on 3 ranks: 1, 2 and 2
+  expect_same_function(config, reference);
+
+  const std::vector<double> clip = test::metric(config.train.run_dir, "clip"),
+                            loss = test::metric(config.train.run_dir, "loss");
+  ASSERT_EQ(clip.size(), 50u);
+  EXPECT_GE(std::count_if(clip.begin(), clip.end(), [](double c) { return c < 1; }),
+            25);                               // clipping was put to the test
+  EXPECT_LT(loss.back(), loss.front() - 0.5);  // and something was learnt
+}
+
+TEST(Run, RanksWithoutRowsTakePart) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig reference = tiny_run(folder.path(), "alone", 10),
+            config = tiny_run(folder.path(), "together", 10);
+  reference.train.global_batch = config.train.global_batch = 2;  // on 3 ranks: 0, 1 and 1
+  run_alone(reference, *group);
+  run(config, *group);
+  expect_same_function(config, reference);
+}
+
+TEST(Run, MaskedTargetsAreCountedOverAllRanks) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig reference = tiny_run(folder.path(), "alone", 10),
+            config = tiny_run(folder.path(), "together", 10);
+  reference.train.mask_boundary_loss = config.train.mask_boundary_loss = true;
+  run_alone(reference, *group);
+  run(config, *group);
+  expect_same_function(config, reference);
+  const std::vector<double> targets = test::metric(config.train.run_dir, "targets");
+  EXPECT_EQ(targets, test::metric(reference.train.run_dir, "targets"));
+  EXPECT_LT(*std::min_element(targets.begin(), targets.end()), 60);
+}
+
+TEST(Run, AccumulationChangesRoundingOnly) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig one = tiny_run(folder.path(), "one", 20), five = tiny_run(folder.path(), "five", 20);
+  one.train.micro_batch = 1;
+  five.train.micro_batch = 5;
+  run(one, *group);
+  run(five, *group);
+  expect_same_function(one, five);
+}
+
+TEST(Run, RepeatsBitForBit) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  for (const char* dtype : {"f32", "f64"}) {
+    RunConfig first = tiny_run(folder.path(), std::string("first-") + dtype, 15);
+    RunConfig second = tiny_run(folder.path(), std::string("second-") + dtype, 15);
+    first.train.dtype = second.train.dtype = dtype;
+    second.train.threads = 2;  // nor do threads change a bit of so small a model
+    run(first, *group);
+    run(second, *group);
+    const auto difference =
+        first_difference(read_ledger(first.train.ledger), read_ledger(second.train.ledger));
+    EXPECT_FALSE(difference) << dtype << ": " << *difference;
+  }
+}
+
+TEST(Run, SplitAtEveryStepIsTheUninterruptedRun) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig whole = tiny_run(folder.path(), "whole", 10);
+  whole.train.spike_window = 4;  // so that the window's state matters
+  whole.train.spike_sigma = 1;
+  run(whole, *group);
+  const std::vector<LedgerLine> expected = read_ledger(whole.train.ledger);
+  for (int64_t stop = 1; stop <= 8; ++stop) {
+    RunConfig part = whole;
+    part.train.run_dir = folder.path() + "/split" + std::to_string(stop);
+    part.train.ledger = part.train.run_dir + ".ledger";
+    part.train.steps = stop;
+    run(part, *group);
+    part.train.steps = 10;
+    run(part, *group);
+    const auto difference = first_difference(expected, read_ledger(part.train.ledger));
+    EXPECT_FALSE(difference) << "split after step " << stop << ": " << *difference;
+    EXPECT_EQ(test::metric(part.train.run_dir, "loss"), test::metric(whole.train.run_dir, "loss"));
+  }
+}
+
+TEST(Run, FewerRanksEachTimeLoseAndRepeatNoSample) {
+  const auto world = test::mpi().make_world_group();
+  const SharedFolder folder(*world);
+  const RunConfig reference = tiny_run(folder.path(), "alone", 12);
+  run_alone(reference, *world);
+  RunConfig shrinking = tiny_run(folder.path(), "shrinking", 12);
+  for (int64_t ranks = world->size(), steps = 4; ranks >= 1; --ranks, steps += 4) {
+    const auto group = test::mpi().make_group(world->rank() < ranks ? 0 : 1);
+    shrinking.train.steps = ranks == 1 ? 12 : steps;
+    if (world->rank() < ranks) run(shrinking, *group);
+    world->barrier();
+  }
+  expect_same_function(shrinking, reference);
+}
+
+TEST(Run, GrowsFromOneRank) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  const RunConfig reference = tiny_run(folder.path(), "alone", 8);
+  run_alone(reference, *group);
+  RunConfig growing = tiny_run(folder.path(), "growing", 4);
+  run_alone(growing, *group);
+  growing.train.steps = 8;
+  run(growing, *group);
+  expect_same_function(growing, reference);
+}
+
+TEST(Evaluate, EveryLayoutGivesOneResult) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig config = tiny_run(folder.path(), "run", 4);
+  config.eval.eval_data = folder.path() + "/data.h5";
+  config.train.eval_every = 2;
+  RunConfig alone = config;
+  alone.train.run_dir += "-alone";
+  run(config, *group);
+  run_alone(alone, *group);
+  std::vector<double> tokens, nats;
+  for (const std::string& dir : {config.train.run_dir, alone.train.run_dir}) {
+    std::ifstream file(dir + "/metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const Json json = parse_json(line, dir);
+      if (!json.contains("eval")) continue;
+      tokens.push_back(json["eval"]["tokens"].get<double>());
+      nats.push_back(json["eval"]["nats_per_token"].get<double>());
+    }
+  }
+  EXPECT_EQ(tokens, (std::vector<double>{2999, 2999, 2999, 2999}));  // before step 3 and at the end, twice
+  ASSERT_EQ(nats.size(), 4u);
+  EXPECT_NEAR(nats[0], nats[2], kPromise);
+  EXPECT_NEAR(nats[1], nats[3], kPromise);
+}
+
+}  // namespace
+}  // namespace dm::train
