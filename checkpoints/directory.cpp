@@ -69,9 +69,10 @@ Manifest read_manifest(const std::string& directory) {
   require_directory(directory);
   const std::string commit_path = directory + "/" + kCommitName, path = directory + "/" + kManifestName;
   const std::string text = read_regular(path, kMaxManifestBytes), line = read_regular(commit_path, 4096);
-  DM_REQUIRE(line == commit_line(text), ExitCode::bad_data,
-             "{}: does not belong to {} (XXH3-128 {}); one of the two is damaged: use another checkpoint",
-             commit_path, kManifestName, commit_line(text).substr(0, 32));
+  DM_REQUIRE(
+      line == commit_line(text), ExitCode::bad_data,
+      "{}: its XXH3-128 is {}, but {} says otherwise; one of the two is damaged: use another checkpoint",
+      path, commit_line(text).substr(0, 32), commit_path);
   Manifest manifest = parse_manifest(text, path);
   const auto step = parse_step_name(base_name(directory));
   DM_REQUIRE(!step || *step == manifest.step, ExitCode::bad_data,

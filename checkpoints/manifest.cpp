@@ -50,14 +50,15 @@ std::string lines(const Items& items) {
 
 // --- reading ---
 
-/// A member of the manifest together with its place, for messages: "…/manifest.json: tensors[3].pieces[0]".
+/// A part of the manifest together with its place, for messages: "…/manifest.json: tensors[3].pieces[0]".
 class Node {
  public:
-  Node(const Json& json, std::string where) : json_(json), where_(std::move(where)) {}
+  Node(const Json& json, std::string file, std::string path = "")
+      : json_(json), file_(std::move(file)), path_(std::move(path)) {}
 
   template <class... Args>
   void require(bool condition, fmt::format_string<Args...> format, Args&&... args) const {
-    DM_REQUIRE(condition, ExitCode::bad_data, "{}: {}", where_,
+    DM_REQUIRE(condition, ExitCode::bad_data, "{}: {}", where(),
                fmt::format(format, std::forward<Args>(args)...));
   }
 
@@ -72,19 +73,19 @@ class Node {
               key);
   }
 
-  Node at(const char* key) const { return {json_.at(key), fmt::format("{}.{}", where_, key)}; }
+  Node at(const char* key) const { return {json_.at(key), file_, path_.empty() ? key : path_ + "." + key}; }
   std::vector<Node> elements(const char* key) const {
     const Node list = at(key);
     list.require(list.json_.is_array(), "not a list");
     std::vector<Node> nodes;
     for (const Json& element : list.json_)
-      nodes.emplace_back(element, fmt::format("{}[{}]", list.where_, nodes.size()));
+      nodes.emplace_back(element, file_, fmt::format("{}[{}]", list.path_, nodes.size()));
     return nodes;
   }
 
-  std::string text(const char* key) const { return required<std::string>(json_, key, where_); }
+  std::string text(const char* key) const { return required<std::string>(json_, key, where()); }
   int64_t number(const char* key, int64_t max) const {
-    const auto value = required<int64_t>(json_, key, where_);
+    const auto value = required<int64_t>(json_, key, where());
     require(value >= 0 && value <= max, "'{}' is {}, expected 0 .. {}", key, value, max);
     return value;
   }
@@ -103,11 +104,11 @@ class Node {
     return values;
   }
   const Json& json() const { return json_; }
-  const std::string& where() const { return where_; }
+  std::string where() const { return path_.empty() ? file_ : file_ + ": " + path_; }
 
  private:
   const Json& json_;
-  std::string where_;
+  std::string file_, path_;
 };
 
 Manifest::File parse_file(const Node& node, int64_t index, int64_t count) {

@@ -1,0 +1,253 @@
+// Jobs that are killed or starved while they save, seen from outside. After each: every committed directory
+// verifies, the newest is the old state or the new one as the exit says, and the next start finds its way.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "checkpoints/names.h"
+#include "checkpoints/store.h"
+#include "tests/support/process.h"
+
+namespace dm::checkpoints {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Outcome;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// Failpoints in the order a save passes them. Killed at one of the first, a job leaves the old state; at one
+// of the last, the new.
+const std::vector<std::string> kBeforeCommit{
+    "save.before_mkdir",   "save.after_mkdir",  "save.after_create", "save.after_allocate",
+    "save.in_payload",     "save.before_sync",  "save.after_sync",   "save.before_manifest",
+    "save.after_manifest", "save.after_commit", "save.before_rename"};
+const std::vector<std::string> kAfterCommit{"save.after_rename", "save.after_latest",
+                                            "retention.before_rename", "retention.after_rename"};
+
+class FaultTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);  // so that the test also runs outside ctest
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+  }
+
+  std::vector<std::string> helper(int ranks, std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), DM_FAULT_HELPER);
+    return ranks == 1 ? arguments : test::mpirun(ranks, arguments);
+  }
+  Outcome run(int ranks, const std::vector<std::string>& arguments, const std::string& failpoint = "") const {
+    return test::run(helper(ranks, arguments), {{"DM_FAILPOINT", failpoint}}, "", std::chrono::seconds(60));
+  }
+
+  /// A run directory of its own with steps 1 and 2 (keep_last is 2, so that the next save also deletes).
+  std::string fresh_run(bool with_checkpoints = true) {
+    const std::string path = folder_ / ("run" + std::to_string(++runs_));
+    if (with_checkpoints) EXPECT_EQ(run(1, {"save", path, "1", "2"}).exit_code, 0);
+    return path;
+  }
+
+  /// Every committed directory verifies; the next start finds `newest`, and cleans up.
+  void expect_sound(const std::string& path, const std::string& newest, const std::string& why) {
+    for (const std::string& directory : list(path)) EXPECT_THAT(verify(directory), IsEmpty()) << why;
+    const Outcome resumed = run(1, {"resume", path});
+    EXPECT_EQ(resumed.exit_code, 0) << why << resumed.err;
+    EXPECT_EQ(resumed.out, "newest " + newest + "\n") << why;
+    EXPECT_THAT(strangers(path), IsEmpty()) << why;
+  }
+
+  /// Names in a run that neither a user nor a commit put there.
+  static std::vector<std::string> strangers(const std::string& path) {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(path))
+      if (is_run_leftover_name(entry.path().filename().string())) found.push_back(entry.path());
+    for (const auto& entry : fs::directory_iterator(path + "/checkpoints"))
+      if (!parse_step_name(entry.path().filename().string())) found.push_back(entry.path());
+    return found;
+  }
+
+  test::TemporaryFolder folder_;
+  int runs_ = 0;
+};
+
+TEST_F(FaultTest, KilledAtEveryStepOfASave) {
+  for (const bool commits : {false, true})
+    for (const std::string& place : commits ? kAfterCommit : kBeforeCommit) {
+      const std::string path = fresh_run();
+      EXPECT_EQ(run(1, {"save", path, "3"}, place + "=kill").exit_code, 128 + SIGKILL) << place;
+      expect_sound(path, commits ? "3" : "2", place);
+      EXPECT_EQ(run(1, {"save", path, "3"}).exit_code, 0) << place << ": and then it goes on";
+      expect_sound(path, "3", place);
+    }
+}
+
+TEST_F(FaultTest, KilledInTheFirstSaveOfARun) {
+  for (const std::string& place : kBeforeCommit) {
+    const std::string path = fresh_run(false);
+    EXPECT_EQ(run(1, {"save", path, "1"}, place + "=kill").exit_code, 128 + SIGKILL) << place;
+    expect_sound(path, "none", place);
+  }
+  const std::string path = fresh_run(false);
+  EXPECT_EQ(run(1, {"save", path, "1"}, "save.after_rename=kill").exit_code, 128 + SIGKILL);
+  expect_sound(path, "1", "after the rename");
+}
+
+TEST_F(FaultTest, OneRankOfTwoKilledEndsTheJobAndTheNextOneResumes) {
+  for (const std::string place : {"save.after_create@0", "save.in_payload@1", "save.before_sync@0",
+                                  "save.after_sync@1", "save.after_commit@0", "save.after_rename@0"}) {
+    const std::string path = fresh_run();
+    const Outcome outcome = run(2, {"save", path, "3"}, place + "=kill");
+    EXPECT_FALSE(outcome.timed_out) << place;
+    EXPECT_NE(outcome.exit_code, 0) << place;
+    expect_sound(path, place.starts_with("save.after_rename") ? "3" : "2", place);
+  }
+}
+
+TEST_F(FaultTest, AFailingSaveIsTheErrorOfAllRanksAndLeavesNothing) {
+  for (const int ranks : {1, 2})
+    for (const auto& [action, code] : {std::pair{"enospc", 74}, {"eio", 74}, {"throw", 70}})
+      for (const std::string& place : kBeforeCommit) {
+        if (ranks == 2 && (place != "save.in_payload" || std::string(action) == "throw"))
+          continue;  // each mpirun takes half a second
+        const std::string path = fresh_run();
+        const Outcome outcome =
+            run(ranks, {"save", path, "3"}, fmt::format("{}{}={}", place, ranks == 2 ? "@1" : "", action));
+        EXPECT_EQ(outcome.exit_code, code) << place << outcome.err;
+        EXPECT_THAT(outcome.err, HasSubstr("failpoint")) << place;
+        EXPECT_THAT(strangers(path), IsEmpty()) << place << ": left behind";
+        expect_sound(path, "2", place);
+      }
+}
+
+TEST_F(FaultTest, WhatFailsAfterTheCommitDoesNotUndoIt) {
+  for (const std::string& place : {kAfterCommit[1], kAfterCommit[2], kAfterCommit[3]}) {
+    const std::string path = fresh_run();
+    const Outcome outcome = run(1, {"save", path, "3"}, place + "=eio");
+    EXPECT_EQ(outcome.exit_code, 0) << place;
+    EXPECT_THAT(outcome.err, HasSubstr("warning: step 3 is saved, but")) << place;
+    expect_sound(path, "3", place);
+  }
+}
+
+// --- the kernel's own refusals ---
+
+/// Runs a shell script as root of a namespace of its own, where it may mount; skips where the machine forbids
+/// that.
+#define DM_IN_NAMESPACE(outcome, script)                          \
+  if (test::run({"unshare", "-rm", "true"}).exit_code != 0)       \
+    GTEST_SKIP() << "no user namespaces here: unshare -rm fails"; \
+  const Outcome outcome = test::run({"unshare", "-rm", "sh", "-c", script})
+
+TEST_F(FaultTest, FullDiskIsFoundBeforeItHurts) {
+  const std::string disk = folder_ / "disk";
+  fs::create_directory(disk);
+  // 2 MiB hold one checkpoint and the room a save asks for, but not the third.
+  DM_IN_NAMESPACE(
+      outcome,
+      fmt::format(
+          "mount -t tmpfs -o size=2m none {0} && {1} save {0}/run 1 && head -c 900000 /dev/zero > {0}/fill\n"
+          "{1} save {0}/run 2; echo code $?; ls -A {0}/run/checkpoints; rm {0}/fill; {1} save {0}/run 2 && "
+          "{1} resume {0}/run",
+          disk, DM_FAULT_HELPER));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "newest none\nnewest 1\ncode 74\nstep_000000001\nnewest 1\nnewest 2\n");
+  EXPECT_THAT(outcome.err, HasSubstr("a checkpoint of step 2 needs"));
+  EXPECT_THAT(outcome.err, HasSubstr("free space there or choose another run directory"));
+}
+
+TEST_F(FaultTest, ReadOnlyDirectoriesAreFoundAtStart) {
+  const std::string disk = folder_ / "disk";
+  fs::create_directory(disk);
+  DM_IN_NAMESPACE(
+      outcome,
+      fmt::format("mount -t tmpfs -o size=4m none {0} && {1} save {0}/run 1 && mount -o remount,ro {0}\n"
+                  "{1} resume {0}/run; echo old $?; {1} save {0}/new 1; echo new $?",
+                  disk, DM_FAULT_HELPER));
+  EXPECT_EQ(outcome.out, "newest none\nold 77\nnew 77\n") << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("the file system is read-only: choose another directory"));
+}
+
+TEST_F(FaultTest, ForbiddenDirectoriesAreFoundAtStart) {
+  const std::string run_path = fresh_run(false);
+  fs::create_directory(run_path);
+  fs::permissions(folder_.path(), fs::perms::all);
+  fs::permissions(run_path, fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read |
+                                fs::perms::others_exec);
+  std::vector<std::string> words = helper(1, {"save", run_path, "1"});
+  if (geteuid() == 0)
+    words.insert(words.begin(), {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"});
+  const Outcome outcome = test::run(words);
+  EXPECT_EQ(outcome.exit_code, 77) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("check its owner and mode, or choose another directory"));
+}
+
+TEST_F(FaultTest, ALimitOnFileSizesIsAnErrorNotADeath) {
+  const std::string path = fresh_run();
+  const Outcome outcome =
+      test::run({"sh", "-c", fmt::format("ulimit -f 12; exec {} save {} 3", DM_FAULT_HELPER, path)});  // 6 kB
+  EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("File too large; raise the limit on file sizes (ulimit -f)"));
+  EXPECT_THAT(strangers(path), IsEmpty());
+  expect_sound(path, "2", "file too large");
+}
+
+TEST_F(FaultTest, TooFewDescriptorsAreAnErrorAndCondemnNoCheckpoint) {
+  const std::string path = fresh_run();
+  for (int limit = 4; limit <= 10; ++limit) {
+    const Outcome outcome =
+        test::run({"sh", "-c", fmt::format("ulimit -n {}; exec {} save {} 3", limit, DM_FAULT_HELPER, path)});
+    EXPECT_TRUE(outcome.exit_code == 74 || outcome.exit_code == 0 || outcome.exit_code == 127)
+        << limit << ": " << outcome.exit_code << outcome.err;
+    expect_sound(path, outcome.exit_code == 0 ? "3" : "2", fmt::format("{} descriptors", limit));
+    if (outcome.exit_code == 0) break;
+  }
+}
+
+// --- every system call of a save, in turn ---
+
+class SystemCallTest : public FaultTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(SystemCallTest, FailingOrKilledAtEachOne) {
+  if (test::run({"strace", "-f", "-qq", "-o", "/dev/null", "true"}).exit_code != 0)
+    GTEST_SKIP() << "no ptrace here: strace fails";
+  const std::string call = GetParam();
+  for (const std::string& fault :
+       {std::string("signal=SIGKILL"), std::string("error=EIO"), std::string("error=ENOSPC")}) {
+    int trials = 0;
+    for (int when = 1; when < 100; ++when) {
+      const std::string path = fresh_run(), log = folder_ / "strace",
+                        why = fmt::format("{}:{} at call {}", call, fault, when);
+      std::vector<std::string> words = helper(1, {"save", path, "3"});
+      words.insert(words.begin(), {"strace", "-f", "-qq", "-o", log, "-e", "trace=" + call, "-e",
+                                   fmt::format("inject={}:{}:when={}", call, fault, when)});
+      const Outcome outcome = test::run(words);
+      const bool reached =
+          test::read_text(log).find("INJECTED") != std::string::npos || outcome.exit_code == 128 + SIGKILL;
+      if (!reached) break;
+      ++trials;
+      // Saved or not, the exit code and the directory tell the same; killed, it is the one or the other.
+      const bool saved = !list(path).empty() && list(path)[0].ends_with(step_name(3));
+      if (outcome.exit_code != 128 + SIGKILL)
+        EXPECT_EQ(saved, outcome.exit_code == 0) << why << ": " << outcome.exit_code << outcome.err;
+      EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 74 || outcome.exit_code == 128 + SIGKILL)
+          << why << ": " << outcome.exit_code << outcome.err;
+      expect_sound(path, saved ? "3" : "2", why);
+    }
+    EXPECT_GT(trials, 0) << call << " is never called";
+    std::printf("%s %s: %d trials\n", call.c_str(), fault.c_str(), trials);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, SystemCallTest,
+                         testing::Values("pwrite64", "fsync", "mkdir", "fallocate", "rename", "renameat2",
+                                         "unlink", "unlinkat", "ftruncate", "flock"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace dm::checkpoints
