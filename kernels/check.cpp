@@ -42,6 +42,7 @@ std::string describe(const at::Tensor& tensor) {
 
 void check_shape(const char* operation, const char* name, const at::Tensor& tensor, at::ScalarType dtype,
                  std::initializer_list<int64_t> shape, const char* file, int line) {
+  if (*name == '*') ++name;  // an optional: "*scale"
   bool fits = tensor.defined() && tensor.is_cpu() && tensor.scalar_type() == dtype &&
               tensor.dim() == static_cast<int64_t>(shape.size());
   int64_t dim = 0;
@@ -55,6 +56,7 @@ void check_shape(const char* operation, const char* name, const at::Tensor& tens
 
 void check_floating(const char* operation, const char* name, const at::Tensor& tensor, const char* file,
                     int line) {
+  if (*name == '*') ++name;
   if (tensor.defined() && tensor.is_cpu() &&
       (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble))
     return;

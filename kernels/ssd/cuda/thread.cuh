@@ -1,0 +1,81 @@
+#pragma once
+// Small device functions: conversions, asynchronous copies, barriers.
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+namespace dm::kernels::cuda {
+
+using bf16 = __nv_bfloat16;
+
+__device__ inline uint32_t pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+__device__ inline float low(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+__device__ inline uint32_t scale(uint32_t pair, float factor) { return pack(low(pair) * factor, high(pair) * factor); }
+
+/// 2^x; 0 for minus infinity.
+__device__ inline float exp2_fast(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+/// Asynchronous copy of 16 bytes; zeros where `valid` is false (the source must still be an address of the tensor).
+__device__ inline void copy16(uint32_t target, const void* source, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ inline void copy4(uint32_t target, const void* source, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(valid ? 4 : 0) : "memory");
+}
+__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ inline void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+__device__ inline void warpgroup_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
+
+/// Four 8x8 blocks: the registers of a 16x16 operand A (wgmma.cuh).
+__device__ inline void load_matrix(uint32_t (&a)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// Sum over the four threads that share a row.
+__device__ inline float quad_sum(float v) {
+  v += __shfl_xor_sync(~0u, v, 1);
+  return v + __shfl_xor_sync(~0u, v, 2);
+}
+__device__ inline float warp_sum(float v) {
+  for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(~0u, v, step);
+  return v;
+}
+
+/// Inclusive sum over tokens 2 lane and 2 lane + 1, starting from `pair`.
+__device__ inline float2 inclusive_sum(float2 pair, int lane) {
+  float sum = pair.x + pair.y;
+  for (int step = 1; step < 32; step <<= 1) {
+    const float below = __shfl_up_sync(~0u, sum, step);
+    if (lane >= step) sum += below;
+  }
+  const float below = __shfl_up_sync(~0u, sum, 1);
+  return {lane == 0 ? pair.x : below + pair.x, sum};
+}
+/// Sum over this token and all later ones of the tile.
+__device__ inline float2 suffix_sum(float2 pair, int lane) {
+  float sum = pair.x + pair.y;
+  for (int step = 1; step < 32; step <<= 1) {
+    const float above = __shfl_down_sync(~0u, sum, step);
+    if (lane + step < 32) sum += above;
+  }
+  const float above = __shfl_down_sync(~0u, sum, 1);
+  return {sum, lane == 31 ? pair.y : above + pair.y};
+}
+
+}  // namespace dm::kernels::cuda

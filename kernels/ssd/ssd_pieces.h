@@ -1,0 +1,33 @@
+#pragma once
+// How the rows of a batch are cut for the chunked scan on the CPU.
+//
+// A piece is a run of consecutive tokens of one document within one row, at most `longest` of them, counted
+// from the document's first token in the row. So no piece needs a mask, nothing of a document can reach
+// another, and a document's result does not depend on what stands beside it in the row.
+
+#include <cstdint>
+#include <vector>
+
+namespace dm::kernels {
+
+struct SsdPiece {
+  int64_t row;
+  int64_t begin;    // first token within the row
+  int64_t length;   // >= 1
+  int64_t carried;  // slot of the state that enters it, or -1 where that state is zero
+};
+
+struct SsdPieces {
+  std::vector<SsdPiece> pieces;  // row after row, in order
+  std::vector<int64_t> rows;     // [B + 1]: pieces[rows[b]] is the first of row b
+  int64_t slots = 0;             // states that enter pieces
+};
+
+/// Tokens of a piece at most. Work per token within a piece grows with it, work per piece is spread over it;
+/// 64 is where the sum is least for states of 64 to 128 and heads of 32 to 64.
+inline constexpr int64_t kSsdLongestPiece = 64;
+
+/// `seq_idx` [batch, length] contiguous. With `has_initial` a state enters each row's first piece.
+SsdPieces cut_rows(const int32_t* seq_idx, int64_t batch, int64_t length, int64_t longest, bool has_initial);
+
+}  // namespace dm::kernels
