@@ -10,6 +10,7 @@ std::mutex library_mutex;
 
 H5Lock::H5Lock() : guard_(library_mutex) {
   static const bool ready = [] {
+    H5dont_atexit();  // everything is closed by its owner; what a failed close left would crash at exit
     H5open();
     H5PLset_loading_state(0);  // a file must not be able to name code that we then load
     return true;

@@ -1,7 +1,9 @@
 #include "core/h5_layout.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -334,16 +336,63 @@ int64_t H5Dataset::count() const {
 
 int64_t H5Dataset::size_bytes() const { return count() * dm::size_bytes(dtype); }
 
+namespace {
+
+/// libhdf5 never writes to the disk itself: a write that fails there is hidden by it until the process ends, and then it
+/// crashes. It fills this file in memory (sparse: payloads are holes), from which the metadata is copied. The caller unlinks
+/// it as soon as libhdf5, which wants a path, has opened it.
+File memory_file() {
+  std::string failed;
+  for (const std::string directory : {"/dev/shm", "/tmp"}) {
+    std::string path = directory + "/diffmamba-h5-XXXXXX";
+    const int fd = mkostemp(path.data(), O_CLOEXEC);
+    if (fd < 0) {
+      failed = path;
+      continue;
+    }
+    File file = File::open(path, O_RDWR);
+    ::close(fd);
+    return file;
+  }
+  throw_errno(errno, "create a file in memory", failed, __FILE__, __LINE__);
+}
+
+void copy_metadata(const File& from, File& to, const H5Layout& layout) {
+  DM_SYS(ftruncate(to.fd(), layout.file_size_bytes), "extend", to.path());
+  std::vector<char> buffer(64 << 10);
+  for (auto [at, end] : metadata_ranges(layout))
+    while (at < end) {
+      const auto piece = static_cast<size_t>(std::min<int64_t>(end - at, static_cast<int64_t>(buffer.size())));
+      from.read_at(buffer.data(), piece, at);
+      to.write_at(buffer.data(), piece, at);
+      at += static_cast<int64_t>(piece);
+    }
+}
+
+/// A limit on file sizes holds in memory too, where libhdf5 would run into it.
+void require_allowed_size(const std::string& path, const std::vector<H5Dataset>& datasets) {
+  rlimit limit{};
+  DM_SYS(getrlimit(RLIMIT_FSIZE, &limit), "read a limit", path);
+  rlim_t payload = 0;
+  for (const H5Dataset& dataset : datasets) payload += static_cast<rlim_t>(dataset.size_bytes());
+  if (limit.rlim_cur != RLIM_INFINITY && payload >= limit.rlim_cur) throw_errno(EFBIG, "create", path, __FILE__, __LINE__);
+}
+
+}  // namespace
+
 H5Layout create_h5(const std::string& path, std::vector<H5Dataset> datasets, const H5Attributes& attributes) {
   DM_CHECK(attributes.size() <= kMaxAttributes, "{}: {} attributes are too many", path, attributes.size());
-  { File::open(path, O_WRONLY | O_CREAT | O_EXCL).close(); }  // errno's own words; libhdf5 would hide them
+  File file_on_disk = File::open(path, O_WRONLY | O_CREAT | O_EXCL);
+  require_allowed_size(path, datasets);
+  const File memory = memory_file();
   const H5Lock lock;
   const H5Id access = h5_file_access();
   // Small payloads get places of their own as well, instead of a shared block that ends in unused bytes.
   DM_H5(H5Pset_small_data_block_size(access, 0), path, "set the block size of small data");
   const H5Id root_creation = group_creation(H5P_FILE_CREATE), creation = group_creation(H5P_GROUP_CREATE);
-  H5Id file(DM_H5(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, root_creation, access), path, "create it"),
-            H5Fclose);
+  H5Id file(H5Fcreate(memory.path().c_str(), H5F_ACC_TRUNC, root_creation, access), H5Fclose);
+  ::unlink(memory.path().c_str());
+  DM_REQUIRE(file >= 0, ExitCode::io, "{}: libhdf5 cannot create it in memory: {}", path, detail::h5_message());
   {
     const H5Id root(DM_H5(H5Gopen2(file, "/", H5P_DEFAULT), path, "open the root group"), H5Gclose);
     for (const auto& [name, value] : attributes) write_attribute(root, path, name, value);
@@ -358,42 +407,49 @@ H5Layout create_h5(const std::string& path, std::vector<H5Dataset> datasets, con
     }
     create_dataset(file, path, dataset);
   }
-  if (file.close() < 0)  // the only point where libhdf5 writes: a full disk shows here
-    DM_FAIL(ExitCode::io,
-            "{}: libhdf5 cannot write its metadata: {}; free space there or choose another directory", path,
-            detail::h5_message());
+  DM_REQUIRE(file.close() >= 0, ExitCode::io, "{}: libhdf5 cannot write its metadata to memory: {}", path,
+             detail::h5_message());
 
-  H5Layout layout{std::move(datasets), attributes, File::open(path, O_RDONLY).size_bytes()};
+  H5Layout layout{std::move(datasets), attributes, memory.size_bytes()};
   for (const H5Dataset& dataset : layout.datasets)
     DM_CHECK(dataset.offset_bytes + dataset.size_bytes() <= layout.file_size_bytes,
              "{}: {} ends after the file", path, dataset.path);
+  copy_metadata(memory, file_on_disk, layout);
+  file_on_disk.close();
   return layout;
 }
 
 H5Layout read_h5_layout(const std::string& path) { return LayoutReader(path).read(); }
 
-Hash128 metadata_digest(const std::string& path, const H5Layout& layout) {
-  std::vector<std::pair<int64_t, int64_t>> payload;  // [begin, end)
+std::vector<std::pair<int64_t, int64_t>> metadata_ranges(const H5Layout& layout) {
+  std::vector<std::pair<int64_t, int64_t>> payloads;
   for (const H5Dataset& dataset : layout.datasets)
     if (dataset.offset_bytes >= 0)
-      payload.emplace_back(dataset.offset_bytes, dataset.offset_bytes + dataset.size_bytes());
-  payload.emplace_back(layout.file_size_bytes, layout.file_size_bytes);
-  std::sort(payload.begin(), payload.end());
+      payloads.emplace_back(dataset.offset_bytes, dataset.offset_bytes + dataset.size_bytes());
+  payloads.emplace_back(layout.file_size_bytes, layout.file_size_bytes);
+  std::sort(payloads.begin(), payloads.end());
 
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  int64_t at = 0;
+  for (const auto& [begin, end] : payloads) {
+    if (at < begin) ranges.emplace_back(at, begin);
+    at = std::max(at, end);
+  }
+  return ranges;
+}
+
+Hash128 metadata_digest(const std::string& path, const H5Layout& layout) {
   const File file = File::open(path, O_RDONLY | O_NOFOLLOW);
   std::vector<char> buffer(64 << 10);
   Hasher hasher;
-  int64_t at = 0;
-  for (const auto& [begin, end] : payload) {
-    while (at < begin) {
+  for (auto [at, end] : metadata_ranges(layout))
+    while (at < end) {
       const size_t piece =
-          static_cast<size_t>(std::min<int64_t>(begin - at, static_cast<int64_t>(buffer.size())));
+          static_cast<size_t>(std::min<int64_t>(end - at, static_cast<int64_t>(buffer.size())));
       file.read_at(buffer.data(), piece, at);
       hasher.update(buffer.data(), piece);
       at += static_cast<int64_t>(piece);
     }
-    at = std::max(at, end);
-  }
   return hasher.digest_128();
 }
 

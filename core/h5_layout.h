@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -50,6 +51,9 @@ H5Layout read_h5_layout(const std::string& path);
 void validate_h5_in_child(const std::string& path);
 /// The same for many files in one child.
 void validate_h5_in_child(const std::vector<std::string>& paths);
+
+/// The ranges [begin, end) of a file that are no dataset's payload, in file order.
+std::vector<std::pair<int64_t, int64_t>> metadata_ranges(const H5Layout& layout);
 
 /// XXH3-128 of all bytes of the file that are no dataset's payload, in file order.
 Hash128 metadata_digest(const std::string& path, const H5Layout& layout);

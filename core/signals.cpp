@@ -2,20 +2,23 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <initializer_list>
 
 namespace dm {
 namespace {
-volatile std::sig_atomic_t request = 0;
-volatile std::sig_atomic_t ending_signals = 0;
+// Handlers run in any thread and are read in others: atomics without a lock are safe in both respects.
+std::atomic<int> request = 0;
+std::atomic<int> ending_signals = 0;
+static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void on_signal(int signal) {
   const int wanted = static_cast<int>(signal == SIGINT ? StopRequest::interrupt : StopRequest::save_and_stop);
-  if (request < wanted) request = wanted;
-  if (signal == SIGUSR1) return;
-  ending_signals = ending_signals + 1;
-  if (ending_signals > 1) _exit(128 + signal);
+  int seen = request;
+  while (seen < wanted && !request.compare_exchange_weak(seen, wanted)) {
+  }
+  if (signal != SIGUSR1 && ++ending_signals > 1) _exit(128 + signal);
 }
 }  // namespace
 
@@ -27,8 +30,9 @@ void install_signal_handlers() {
   for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) sigaction(signal, &action, nullptr);
   action.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &action, nullptr);
+  sigaction(SIGXFSZ, &action, nullptr);  // a file beyond the limit is then an error of write(2), EFBIG
 }
 
-StopRequest stop_requested() { return static_cast<StopRequest>(static_cast<int>(request)); }
+StopRequest stop_requested() { return static_cast<StopRequest>(request.load()); }
 
 }  // namespace dm
