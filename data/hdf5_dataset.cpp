@@ -17,11 +17,27 @@ namespace {
 constexpr hsize_t kMaxChunkBytes = 256 << 20;  // what one read may unpack
 constexpr size_t kChunkCacheBytes = 64 << 20;
 constexpr int64_t kScanTokens = 1 << 20;
+constexpr size_t kMaxListed = 1000;
+constexpr int kMaxListedDepth = 8;
 
 struct OpenFile {
   H5Id file, dataset;
   int64_t count = 0;
 };
+
+H5Id read_access(const std::string& path) {
+  H5Id access(DM_H5(H5Pcreate(H5P_FILE_ACCESS), path, "make a file access list"), H5Pclose);
+  DM_H5(H5Pset_file_locking(access, false, true), path, "turn file locking off");
+  DM_H5(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), path, "choose how files close");
+  return access;
+}
+
+void require_regular(const std::string& path) {
+  struct stat info {};
+  DM_SYS(lstat(path.c_str(), &info), "open", path);
+  DM_REQUIRE(S_ISREG(info.st_mode), ExitCode::bad_data,
+             "{}: a symbolic link or no regular file; name the file itself", path);
+}
 
 /// Hard links only, all the way down: a soft or external link could lead anywhere.
 void check_links(hid_t file, const std::string& name, const std::string& where) {
@@ -83,9 +99,7 @@ void check_storage(hid_t dataset, hid_t list, int64_t count, size_t element_byte
 OpenFile open_checked(const std::string& path, const std::string& name) {
   const std::string where = path + ": " + name;
   OpenFile open;
-  const H5Id access(DM_H5(H5Pcreate(H5P_FILE_ACCESS), path, "make a file access list"), H5Pclose);
-  DM_H5(H5Pset_file_locking(access, false, true), path, "turn file locking off");
-  DM_H5(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), path, "choose how files close");
+  const H5Id access = read_access(path);
   open.file = H5Id(DM_H5(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), path, "open it"), H5Fclose);
   check_links(open.file, name, where);
 
@@ -113,14 +127,46 @@ OpenFile open_checked(const std::string& path, const std::string& name) {
   return open;
 }
 
+/// All datasets below a group; what hard links make of a loop ends at the depth.
+void find_datasets(hid_t group, const std::string& prefix, int depth, std::vector<std::string>& names) {
+  H5G_info_t info;
+  DM_H5(H5Gget_info(group, &info), prefix, "describe a group");
+  for (hsize_t i = 0; i < info.nlinks && names.size() < kMaxListed; ++i) {
+    char name[1024] = {};
+    DM_H5(H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT),
+          prefix, "list a group");
+    H5L_info_t link;
+    if (H5Lget_info(group, name, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD) continue;
+    const H5Id object(DM_H5(H5Oopen(group, name, H5P_DEFAULT), prefix + name, "open it"), H5Oclose);
+    const H5I_type_t kind = H5Iget_type(object);
+    if (kind == H5I_DATASET) names.push_back(prefix + name);
+    if (kind == H5I_GROUP && depth > 0) find_datasets(object, prefix + name + "/", depth - 1, names);
+  }
+}
+
+Json describe_datasets(const std::string& path) {
+  const H5Lock lock;
+  std::vector<std::string> names;
+  {
+    const H5Id file(DM_H5(H5Fopen(path.c_str(), H5F_ACC_RDONLY, read_access(path)), path, "open it"),
+                    H5Fclose);
+    const H5Id root(DM_H5(H5Gopen2(file, "/", H5P_DEFAULT), path, "open the root group"), H5Gclose);
+    find_datasets(root, "/", kMaxListedDepth, names);
+  }
+  Json datasets = Json::array();
+  for (const std::string& name : names) try {
+      datasets.push_back({{"name", name}, {"tokens", open_checked(path, name).count}});
+    } catch (const Error& error) {
+      datasets.push_back({{"name", name}, {"problem", error.what()}});
+    }
+  return {{"path", path}, {"kind", "HDF5 file"}, {"datasets", datasets}};
+}
+
 class Hdf5Dataset final : public Dataset {
  public:
   Hdf5Dataset(const std::string& path, const OpenOptions& options)
       : path_(path), name_(absolute(options.hdf5_name)), eos_(options.eos_id) {
-    struct stat info {};
-    DM_SYS(lstat(path.c_str(), &info), "open", path);
-    DM_REQUIRE(S_ISREG(info.st_mode), ExitCode::bad_data,
-               "{}: a symbolic link or no regular file; name the file itself", path);
+    require_regular(path);
     check_in_child({path}, [&](size_t) {
       const H5Lock lock;
       open_checked(path_, name_);
@@ -198,7 +244,7 @@ class Hdf5Dataset final : public Dataset {
     Hasher hasher;
     int32_t largest = 0;
     for (int64_t begin = 0; begin < token_count(); begin += kScanTokens) {
-      DM_REQUIRE(stop_requested() == StopRequest::none, ExitCode::saved,
+      DM_REQUIRE(stop_requested() == StopRequest::none, ExitCode::interrupted,
                  "{}: interrupted while it was read for the first time", where());
       const int64_t count = std::min(kScanTokens, token_count() - begin);
       read(begin, count, tokens.data());
@@ -234,6 +280,12 @@ std::shared_ptr<const Dataset> open_hdf5_dataset(const std::string& path, const 
   auto dataset = std::make_shared<Hdf5Dataset>(path, options);
   dataset->scan();
   return dataset;
+}
+
+Json describe_hdf5(const std::string& path) {
+  require_regular(path);
+  check_in_child({path}, [&](size_t) { describe_datasets(path); });
+  return describe_datasets(path);
 }
 
 }  // namespace dm::data

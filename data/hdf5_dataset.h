@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "core/json.h"
 #include "data/dataset.h"
 
 namespace dm::data {
@@ -15,5 +16,9 @@ namespace dm::data {
 /// is virtual, has external or unallocated storage or a filter that libhdf5 lacks, is reached through a soft
 /// or external link, or has ids below 0 or from 2^31 up.
 std::shared_ptr<const Dataset> open_hdf5_dataset(const std::string& path, const OpenOptions& options);
+
+/// The datasets of a file, through groups and hard links: {"datasets": [{"name", "tokens" or "problem"}]}.
+/// Reads no payload.
+Json describe_hdf5(const std::string& path);
 
 }  // namespace dm::data

@@ -1,6 +1,7 @@
 #include "data/tokenizer.h"
 
 #include "core/error.h"
+#include "data/utf8.h"
 
 namespace dm::data {
 namespace {
@@ -16,7 +17,7 @@ class ByteTokenizer final : public Tokenizer {
     ids.reserve(ids.size() + text.size());
     for (const char byte : text) ids.push_back(static_cast<unsigned char>(byte));
   }
-  size_t complete_prefix(std::string_view text) const override { return text.size(); }
+  size_t complete_prefix(std::string_view text) const override { return utf8_boundary(text); }
 
   std::string decode(const std::vector<int32_t>& ids) const override {
     std::string text;

@@ -24,7 +24,8 @@ class Tokenizer {
   /// Appends the ids of `text`, which may hold any bytes. Encoding the pieces of a text that was cut where
   /// complete_prefix says gives the ids of the whole.
   virtual void encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
-  /// How many leading bytes of `text` can be encoded without knowing what follows; may be 0.
+  /// How many leading bytes of `text` can be encoded without knowing what follows; may be 0. Never inside a
+  /// UTF-8 sequence.
   virtual size_t complete_prefix(std::string_view text) const = 0;
   /// The bytes that the ids stand for; eos stands for none. Throws ExitCode::bad_data for an id outside the
   /// vocabulary.
