@@ -24,12 +24,9 @@ class AdamW final : public Optimizer {
                                          .grad_scale = step.grad_scale,
                                          .step = step.update};
     switch (piece.dtype) {
-      case DType::f32:
-        return run<float>(piece, kernel_step);
-      case DType::f64:
-        return run<double>(piece, kernel_step);
-      default:
-        DM_FAIL(ExitCode::internal, "AdamW has no {} weights", name(piece.dtype));
+      case DType::f32: return run<float>(piece, kernel_step);
+      case DType::f64: return run<double>(piece, kernel_step);
+      default: DM_FAIL(ExitCode::internal, "AdamW has no {} weights", name(piece.dtype));
     }
   }
 

@@ -53,14 +53,10 @@ StepFacts agree(const StepFacts& mine, Collectives& group) {
 
 const char* name(Verdict verdict) {
   switch (verdict) {
-    case Verdict::update:
-      return "update";
-    case Verdict::not_finite:
-      return "not finite";
-    case Verdict::spike:
-      return "spike";
-    case Verdict::no_targets:
-      return "no targets";
+    case Verdict::update: return "update";
+    case Verdict::not_finite: return "not finite";
+    case Verdict::spike: return "spike";
+    case Verdict::no_targets: return "no targets";
   }
   return "?";
 }

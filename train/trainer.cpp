@@ -28,6 +28,8 @@ class RunLog {
  public:
   RunLog(const std::string& run_dir, int64_t rank) {
     set_log_terminal(rank == 0);
+    std::error_code reported_by_opening;
+    std::filesystem::create_directories(run_dir + "/logs", reported_by_opening);
     set_log_file(fmt::format("{}/logs/rank-{:05}.log", run_dir, rank));
   }
   ~RunLog() { set_log_file(""); }

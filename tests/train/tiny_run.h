@@ -10,15 +10,15 @@
 
 namespace dm::test {
 
-/// Writes an HDF5 file with `tokens` made-up tokens below 257 in "/tokens"; 256 ends a document. The text is
-/// learnable: each byte depends on the one before.
-void write_tiny_data(const std::string& path, int64_t tokens);
+/// A prepared dataset in `directory`: about `tokens` tokens in documents of some twenty bytes, each byte but
+/// the first determined by the one before, in several shards.
+void write_tiny_data(const std::string& directory, int64_t tokens);
 
-/// A run in FOLDER/`name` on FOLDER/data.h5, with its ledger in FOLDER/`name`.ledger: AdamW with clipping
+/// A run in FOLDER/`name` on FOLDER/data, with its ledger in FOLDER/`name`.ledger: AdamW with clipping
 /// active, a constant schedule after a warm-up, `steps` steps of 5 rows of 12 tokens.
 train::RunConfig tiny_run(const std::string& folder, const std::string& name, int64_t steps);
 
-/// A folder that all ranks of a group share, with FOLDER/data.h5 in it; rank 0 makes and removes it.
+/// A folder that all ranks of a group share, with FOLDER/data in it; rank 0 makes and removes it.
 class SharedFolder {
  public:
   explicit SharedFolder(Collectives& group);
