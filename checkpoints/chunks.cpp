@@ -10,13 +10,13 @@ namespace dm::checkpoints {
 ChunkReader::ChunkReader(std::string directory, const Manifest& manifest)
     : directory_(std::move(directory)), manifest_(manifest) {}
 
-const File& ChunkReader::file(int64_t index) {
+const File& ChunkReader::open(int64_t file) {
   constexpr size_t kMaxOpen = 64;
-  const auto found = open_.find(index);
+  const auto found = open_.find(file);
   if (found != open_.end()) return found->second;
   if (open_.size() == kMaxOpen) open_.clear();
-  const Manifest::File& named = manifest_.files[static_cast<size_t>(index)];
-  return open_.emplace(index, open_regular(directory_ + "/" + named.name, named.size_bytes)).first->second;
+  const Manifest::File& named = manifest_.files[static_cast<size_t>(file)];
+  return open_.emplace(file, open_regular(directory_ + "/" + named.name, named.size_bytes)).first->second;
 }
 
 std::span<const std::byte> ChunkReader::from(const Manifest::StoredPiece& piece, int64_t offset_bytes) {
@@ -26,7 +26,7 @@ std::span<const std::byte> ChunkReader::from(const Manifest::StoredPiece& piece,
     const int64_t size = std::min(kChunkBytes, piece.size_bytes - begin);
     piece_ = nullptr;  // the buffer holds nothing while it is filled
     buffer_.resize(static_cast<size_t>(size));
-    const File& source = file(piece.file);
+    const File& source = open(piece.file);
     source.read_at(buffer_.data(), buffer_.size(), piece.offset_bytes + begin);
     const uint64_t found = xxh3_64(buffer_.data(), buffer_.size()),
                    stored = piece.chunks[static_cast<size_t>(chunk)];

@@ -22,9 +22,10 @@ class ChunkReader {
   /// Throws ExitCode::bad_data, with file and offset, when the hash does not fit.
   std::span<const std::byte> from(const Manifest::StoredPiece& piece, int64_t offset_bytes);
 
- private:
-  const File& file(int64_t index);
+  /// The file with this number in the manifest, opened at the latest now.
+  const File& open(int64_t file);
 
+ private:
   std::string directory_;
   const Manifest& manifest_;
   std::map<int64_t, File> open_;

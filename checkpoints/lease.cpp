@@ -23,7 +23,8 @@ std::string environment(const char* name) {
   return text ? std::string(text).substr(0, 64) : "";
 }
 
-/// Field 22 of /proc/PID/stat; 0 when there is no such process. Field 2 may hold spaces and brackets.
+/// Field 22 of /proc/PID/stat; 0 when there is no such process, or only its exit code is left (state Z or X,
+/// field 3). Field 2, the program's name, may hold spaces and brackets.
 int64_t start_time_of(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -32,7 +33,9 @@ int64_t start_time_of(int64_t pid) {
   if (bracket == std::string::npos) return 0;
   std::istringstream fields(text.substr(bracket + 1));
   std::string field;
-  for (int i = 3; i <= 22; ++i) fields >> field;
+  fields >> field;
+  if (field == "Z" || field == "X") return 0;
+  for (int i = 4; i <= 22; ++i) fields >> field;
   return std::strtoll(field.c_str(), nullptr, 10);
 }
 

@@ -96,9 +96,8 @@ void RunLock::acquire() {
       verdict = Verdict::watch;
 
     if (verdict == Verdict::refuse) {
-      // A lock is let go a moment after its text is cleared, and a killed job's a moment after its process is
-      // gone.
-      if (holder_runs || std::chrono::steady_clock::now() > give_up) refuse(path_, holder);
+      // A job that is being killed goes within a moment, its launcher sometimes before it.
+      if (std::chrono::steady_clock::now() > give_up) refuse(path_, holder);
       std::this_thread::sleep_for(timing_.release / 20);
       continue;
     }
@@ -130,7 +129,7 @@ void RunLock::replace(const std::string& seen) {
   }
   file_ = std::move(mine);
   // Another job may have judged the same moment; the last to rename has it, and the others see that now.
-  std::this_thread::sleep_for(timing_.release / 2);
+  std::this_thread::sleep_for(timing_.release / 4);
   if (!is_current()) refuse(path_, Lease::parse(read_file(path_, kMaxLockBytes)));
 }
 

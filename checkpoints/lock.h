@@ -16,7 +16,7 @@ struct LockTiming {
   std::chrono::milliseconds bump{10'000};   // between two steps of the counter
   std::chrono::milliseconds still{60'000};  // a counter that stands as long belongs to a dead job
   std::chrono::milliseconds poll{1'000};
-  std::chrono::milliseconds release{1'000};  // how long a lock that is just being let go is waited for
+  std::chrono::milliseconds release{1'200};  // how long a holder that may be ending is waited for
 };
 
 class RunLock {

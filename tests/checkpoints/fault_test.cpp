@@ -46,10 +46,13 @@ class FaultTest : public testing::Test {
     return test::run(helper(ranks, arguments), {{"DM_FAILPOINT", failpoint}}, "", std::chrono::seconds(60));
   }
 
-  /// A run directory of its own with steps 1 and 2 (keep_last is 2, so that the next save also deletes).
+  /// A run directory of its own; with steps 1 and 2 (keep_last is 2, so that the next save also deletes).
   std::string fresh_run(bool with_checkpoints = true) {
-    const std::string path = folder_ / ("run" + std::to_string(++runs_));
-    if (with_checkpoints) EXPECT_EQ(run(1, {"save", path, "1", "2"}).exit_code, 0);
+    const std::string path = folder_ / ("run" + std::to_string(++runs_)), model = folder_ / "model";
+    if (!with_checkpoints) return path;
+    if (!fs::exists(model) && run(1, {"save", model, "1", "2"}).exit_code != 0)
+      ADD_FAILURE() << "nothing to start from";
+    fs::copy(model, path, fs::copy_options::recursive);
     return path;
   }
 
@@ -99,8 +102,7 @@ TEST_F(FaultTest, KilledInTheFirstSaveOfARun) {
 }
 
 TEST_F(FaultTest, OneRankOfTwoKilledEndsTheJobAndTheNextOneResumes) {
-  for (const std::string place : {"save.after_create@0", "save.in_payload@1", "save.before_sync@0",
-                                  "save.after_sync@1", "save.after_commit@0", "save.after_rename@0"}) {
+  for (const std::string place : {"save.in_payload@1", "save.after_commit@0", "save.after_rename@0"}) {
     const std::string path = fresh_run();
     const Outcome outcome = run(2, {"save", path, "3"}, place + "=kill");
     EXPECT_FALSE(outcome.timed_out) << place;
@@ -151,7 +153,7 @@ TEST_F(FaultTest, FullDiskIsFoundBeforeItHurts) {
   DM_IN_NAMESPACE(
       outcome,
       fmt::format(
-          "mount -t tmpfs -o size=2m none {0} && {1} save {0}/run 1 && head -c 900000 /dev/zero > {0}/fill\n"
+          "mount -t tmpfs -o size=2m none {0} && {1} save {0}/run 1 && head -c 1100000 /dev/zero > {0}/fill\n"
           "{1} save {0}/run 2; echo code $?; ls -A {0}/run/checkpoints; rm {0}/fill; {1} save {0}/run 2 && "
           "{1} resume {0}/run",
           disk, DM_FAULT_HELPER));
@@ -190,7 +192,7 @@ TEST_F(FaultTest, ForbiddenDirectoriesAreFoundAtStart) {
 TEST_F(FaultTest, ALimitOnFileSizesIsAnErrorNotADeath) {
   const std::string path = fresh_run();
   const Outcome outcome =
-      test::run({"sh", "-c", fmt::format("ulimit -f 12; exec {} save {} 3", DM_FAULT_HELPER, path)});  // 6 kB
+      test::run({"sh", "-c", fmt::format("ulimit -f 4; exec {} save {} 3", DM_FAULT_HELPER, path)});  // 2 kB
   EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("File too large; raise the limit on file sizes (ulimit -f)"));
   EXPECT_THAT(strangers(path), IsEmpty());
@@ -217,8 +219,9 @@ TEST_P(SystemCallTest, FailingOrKilledAtEachOne) {
   if (test::run({"strace", "-f", "-qq", "-o", "/dev/null", "true"}).exit_code != 0)
     GTEST_SKIP() << "no ptrace here: strace fails";
   const std::string call = GetParam();
-  for (const std::string& fault :
-       {std::string("signal=SIGKILL"), std::string("error=EIO"), std::string("error=ENOSPC")}) {
+  const bool takes_space = call == "pwrite64" || call == "fallocate" || call == "mkdir";
+  for (const std::string fault : {"signal=SIGKILL", "error=EIO", "error=ENOSPC"}) {
+    if (fault == "error=ENOSPC" && !takes_space) continue;
     int trials = 0;
     for (int when = 1; when < 100; ++when) {
       const std::string path = fresh_run(), log = folder_ / "strace",
@@ -233,8 +236,9 @@ TEST_P(SystemCallTest, FailingOrKilledAtEachOne) {
       ++trials;
       // Saved or not, the exit code and the directory tell the same; killed, it is the one or the other.
       const bool saved = !list(path).empty() && list(path)[0].ends_with(step_name(3));
-      if (outcome.exit_code != 128 + SIGKILL)
-        EXPECT_EQ(saved, outcome.exit_code == 0) << why << ": " << outcome.exit_code << outcome.err;
+      const bool killed = outcome.exit_code == 128 + SIGKILL;
+      EXPECT_TRUE(killed || saved == (outcome.exit_code == 0))
+          << why << ": " << outcome.exit_code << outcome.err;
       EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 74 || outcome.exit_code == 128 + SIGKILL)
           << why << ": " << outcome.exit_code << outcome.err;
       expect_sound(path, saved ? "3" : "2", why);

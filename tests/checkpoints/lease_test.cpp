@@ -5,7 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
+#include <csignal>
 #include <cstdlib>
+#include <fstream>
 
 namespace dm::checkpoints {
 namespace {
@@ -87,6 +91,17 @@ TEST(Lease, AProcessIsKnownByItsStartTimeToo) {
 
   const pid_t child = fork();
   if (child == 0) _exit(0);
+  siginfo_t ended;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+  Lease zombie = Lease::mine();
+  zombie.pid = child;
+  std::ifstream stat(fmt::format("/proc/{}/stat", child));
+  for (int i = 1; i <= 22; ++i) {
+    std::string field;
+    stat >> field;
+    if (i == 22) zombie.start_time = std::stoll(field);
+  }
+  EXPECT_FALSE(process_runs(zombie)) << "ended, but nobody has asked for its exit code";
   waitpid(child, nullptr, 0);
   mine.pid = child;
   EXPECT_FALSE(process_runs(mine));
