@@ -52,13 +52,16 @@ class SingleProcess final : public Collectives {
   int64_t rank() const override { return 0; }
   int64_t size() const override { return 1; }
   void all_reduce(void*, int64_t, DType, Reduce) override {}
-  std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype, Reduce) override {
+  std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,
+                                          Reduce) override {
     return copied(input, output, count, dtype);
   }
   std::unique_ptr<Pending> all_gather(const void* input, void* output, int64_t count, DType dtype) override {
     return copied(input, output, count, dtype);
   }
-  void broadcast(void*, int64_t, DType, int64_t) override {}
+  void broadcast(void*, int64_t, DType, int64_t root) override {
+    DM_CHECK(root == 0, "broadcast from rank {} in a group of one", root);
+  }
   std::unique_ptr<Pending> send(const void*, int64_t, DType, int64_t to) override {
     DM_FAIL(ExitCode::internal, "send to rank {} in a group of one", to);
   }
@@ -70,7 +73,8 @@ class SingleProcess final : public Collectives {
 
  private:
   static std::unique_ptr<Pending> copied(const void* input, void* output, int64_t count, DType dtype) {
-    if (input != output) std::memcpy(output, input, static_cast<size_t>(count * size_bytes(dtype)));
+    if (input != output && count > 0)
+      std::memcpy(output, input, static_cast<size_t>(count * size_bytes(dtype)));
     return std::make_unique<Done>();
   }
 };

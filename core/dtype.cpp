@@ -34,7 +34,8 @@ const char* name(DType dtype) { return row(dtype).name; }
 DType parse_dtype(std::string_view text, const std::string& where) {
   for (const Row& r : kTable)
     if (text == r.name) return r.dtype;
-  DM_FAIL(ExitCode::bad_data, "{}: unknown dtype '{}'; known: u8 u16 u32 u64 i32 i64 bf16 f32 f64", where, text);
+  DM_FAIL(ExitCode::bad_data, "{}: unknown dtype '{}'; known: u8 u16 u32 u64 i32 i64 bf16 f32 f64", where,
+          text);
 }
 
 }  // namespace dm

@@ -25,14 +25,19 @@ const char* meaning(ExitCode code) {
 }
 
 Error::Error(ExitCode code, const std::string& message, const char* file, int line, const char* expression)
-    : std::runtime_error(message), code_(code), file_(detail::relative_source(file)), line_(line), expression_(expression) {}
+    : std::runtime_error(message),
+      code_(code),
+      file_(detail::relative_source(file)),
+      line_(line),
+      expression_(expression) {}
 
 std::string describe(const Error& error) {
   std::string text = fmt::format("diffmamba: {}", error.what());
   if (error.code() != ExitCode::internal) return text;
   if (*error.expression()) text += fmt::format("\n  check: {}", error.expression());
   const ProcessIdentity& me = process_identity();
-  return text + fmt::format("\n  at {}:{}, rank {} of {} on {}", error.file(), error.line(), me.rank, me.world, me.host);
+  return text + fmt::format("\n  at {}:{}, rank {} of {} on {}", error.file(), error.line(), me.rank,
+                            me.world, me.host);
 }
 
 namespace {
@@ -51,10 +56,12 @@ const char* remedy(int error_number) {
 }
 }  // namespace
 
-void throw_errno(int error_number, const char* operation, const std::string& path, const char* file, int line) {
+void throw_errno(int error_number, const char* operation, const std::string& path, const char* file,
+                 int line) {
   const bool refused = error_number == EACCES || error_number == EPERM || error_number == EROFS;
   throw Error(refused ? ExitCode::permission : ExitCode::io,
-              fmt::format("{}: {}: {}{}", path, operation, std::strerror(error_number), remedy(error_number)), file, line);
+              fmt::format("{}: {}: {}{}", path, operation, std::strerror(error_number), remedy(error_number)),
+              file, line);
 }
 
 namespace detail {

@@ -1,44 +1,25 @@
 #include "core/fields.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <charconv>
-#include <cmath>
-#include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "core/error.h"
 
 namespace dm {
 namespace {
 
-std::string trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t\r");
-  if (first == std::string_view::npos) return "";
-  return std::string(text.substr(first, text.find_last_not_of(" \t\r") - first + 1));
-}
-
-std::string joined(const std::vector<std::string>& parts, const char* separator) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : separator) + part;
-  return text;
-}
-
-std::vector<std::string> split_list(std::string_view text) {
+std::vector<std::string> split_list(std::string_view text, const std::string& where) {
   std::vector<std::string> parts;
-  while (!text.empty()) {
-    const auto comma = text.find(',');
+  if (trimmed(text).empty()) return parts;
+  while (true) {
+    const size_t comma = text.find(',');
     parts.push_back(trimmed(text.substr(0, comma)));
-    text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
+    DM_REQUIRE(!parts.back().empty(), ExitCode::usage, "{}: an item of the list is empty", where);
+    if (comma == std::string_view::npos) return parts;
+    text = text.substr(comma + 1);
   }
-  return parts;
-}
-
-/// Shortest text that reads back as the same double.
-std::string number_text(double value) {
-  char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
-  return std::string(buffer, end);
 }
 
 std::string canonical(std::string_view name) {
@@ -55,65 +36,38 @@ size_t distance(std::string_view a, std::string_view b) {
   for (size_t i = 1; i <= a.size(); ++i)
     for (size_t j = 1; j <= b.size(); ++j) {
       d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
     }
   return d[a.size()][b.size()];
 }
 
-void check_range(const Field& field, double value, ExitCode code, const std::string& where) {
-  DM_REQUIRE(value >= field.range.min && value <= field.range.max, code, "{}: {} is outside {} .. {}", where,
-             number_text(value), number_text(field.range.min), number_text(field.range.max));
+std::string legal_range(const Range& range) {
+  if (range.max == Range{}.max) return "below " + number_text(range.min);
+  if (range.min == Range{}.min) return "above " + number_text(range.max);
+  return "outside " + number_text(range.min) + " .. " + number_text(range.max);
 }
 
-void check_choice(const Field& field, const std::string& value, ExitCode code, const std::string& where) {
+void check_range(const Field& field, double value, ExitCode code) {
+  DM_REQUIRE(value >= field.range.min && value <= field.range.max, code, "{}: {} is {}", field.option(),
+             field.text(), legal_range(field.range));
+}
+
+void check_choices(const Field& field, const std::vector<std::string>& values, ExitCode code) {
   if (field.choices.empty()) return;
-  DM_REQUIRE(std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end(), code,
-             "{}: '{}' is not one of {}", where, value, joined(field.choices, ", "));
+  for (const std::string& value : values)
+    DM_REQUIRE(std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end(), code,
+               "{}: '{}' is not one of {}", field.option(), value, fmt::join(field.choices, ", "));
+}
+
+void check(const Field& field, ExitCode code) {
+  const nlohmann::json value = field.json();
+  if (value.is_number()) check_range(field, value.get<double>(), code);
+  if (value.is_string()) check_choices(field, {value.get<std::string>()}, code);
+  if (value.is_array()) check_choices(field, value.get<std::vector<std::string>>(), code);
 }
 
 }  // namespace
-
-int64_t parse_integer(std::string_view text, const std::string& where) {
-  std::string digits = trimmed(text);
-  int64_t scale = 1;
-  if (!digits.empty()) {
-    switch (digits.back()) {
-      case 'k': scale = 1'000; break;
-      case 'M': scale = 1'000'000; break;
-      case 'G': scale = 1'000'000'000; break;
-      default: break;
-    }
-    if (scale > 1) digits.pop_back();
-  }
-  const bool grouped = digits.find('_') != std::string::npos;
-  if (grouped && digits.front() != '_' && digits.back() != '_') digits.erase(std::remove(digits.begin(), digits.end(), '_'), digits.end());
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  DM_REQUIRE(error != std::errc::result_out_of_range, ExitCode::usage, "{}: {} does not fit 64 bits", where, text);
-  DM_REQUIRE(error == std::errc() && end == digits.data() + digits.size() && !digits.empty(), ExitCode::usage,
-             "{}: '{}' is not a whole number", where, text);
-  int64_t scaled = 0;
-  DM_REQUIRE(!__builtin_mul_overflow(value, scale, &scaled), ExitCode::usage, "{}: {} does not fit 64 bits", where, text);
-  return scaled;
-}
-
-double parse_number(std::string_view text, const std::string& where) {
-  const std::string digits = trimmed(text);
-  double value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  DM_REQUIRE(error == std::errc() && end == digits.data() + digits.size() && std::isfinite(value), ExitCode::usage,
-             "{}: '{}' is not a finite number", where, text);
-  return value;
-}
-
-bool parse_flag(std::string_view text, const std::string& where) {
-  const std::string word = trimmed(text);
-  for (const char* yes : {"true", "yes", "on", "1"})
-    if (word == yes) return true;
-  for (const char* no : {"false", "no", "off", "0"})
-    if (word == no) return false;
-  DM_FAIL(ExitCode::usage, "{}: '{}' is neither true nor false", where, text);
-}
 
 std::string Field::option() const {
   std::string text = "--" + name;
@@ -123,9 +77,7 @@ std::string Field::option() const {
 
 namespace detail {
 namespace {
-template <class T>
-Field base(std::string section, const char* name, T& value, const char* help, const char* type) {
-  (void)value;
+Field base(std::string section, const char* name, const char* help, const char* type) {
   Field field;
   field.section = std::move(section);
   field.name = name;
@@ -136,7 +88,7 @@ Field base(std::string section, const char* name, T& value, const char* help, co
 }  // namespace
 
 Field make_field(std::string section, const char* name, bool& value, const char* help) {
-  Field f = base(std::move(section), name, value, help, "flag");
+  Field f = base(std::move(section), name, help, "flag");
   f.parse = [&value, where = f.option()](std::string_view text) { value = parse_flag(text, where); };
   f.text = [&value] { return value ? "true" : "false"; };
   f.json = [&value] { return nlohmann::json(value); };
@@ -148,13 +100,14 @@ Field make_field(std::string section, const char* name, bool& value, const char*
 }
 
 Field make_field(std::string section, const char* name, int64_t& value, const char* help) {
-  Field f = base(std::move(section), name, value, help, "integer");
+  Field f = base(std::move(section), name, help, "integer");
   f.parse = [&value, where = f.option()](std::string_view text) { value = parse_integer(text, where); };
   f.text = [&value] { return std::to_string(value); };
   f.json = [&value] { return nlohmann::json(value); };
   f.from_json = [&value, where = f.name](const nlohmann::json& j) {
     DM_REQUIRE(j.is_number_integer(), ExitCode::bad_data, "{}: expected a whole number", where);
-    DM_REQUIRE(!j.is_number_unsigned() || j.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()),
+    DM_REQUIRE(!j.is_number_unsigned() ||
+                   j.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()),
                ExitCode::bad_data, "{}: does not fit 64 bits", where);
     value = j.get<int64_t>();
   };
@@ -162,7 +115,7 @@ Field make_field(std::string section, const char* name, int64_t& value, const ch
 }
 
 Field make_field(std::string section, const char* name, double& value, const char* help) {
-  Field f = base(std::move(section), name, value, help, "number");
+  Field f = base(std::move(section), name, help, "number");
   f.parse = [&value, where = f.option()](std::string_view text) { value = parse_number(text, where); };
   f.text = [&value] { return number_text(value); };
   f.json = [&value] { return nlohmann::json(value); };
@@ -174,7 +127,7 @@ Field make_field(std::string section, const char* name, double& value, const cha
 }
 
 Field make_field(std::string section, const char* name, std::string& value, const char* help) {
-  Field f = base(std::move(section), name, value, help, "text");
+  Field f = base(std::move(section), name, help, "text");
   f.parse = [&value](std::string_view text) { value = std::string(text); };
   f.text = [&value] { return value; };
   f.json = [&value] { return nlohmann::json(value); };
@@ -186,13 +139,14 @@ Field make_field(std::string section, const char* name, std::string& value, cons
 }
 
 Field make_field(std::string section, const char* name, std::vector<std::string>& value, const char* help) {
-  Field f = base(std::move(section), name, value, help, "list");
-  f.parse = [&value](std::string_view text) { value = split_list(text); };
-  f.text = [&value] { return joined(value, ","); };
+  Field f = base(std::move(section), name, help, "list");
+  f.parse = [&value, where = f.option()](std::string_view text) { value = split_list(text, where); };
+  f.text = [&value] { return fmt::format("{}", fmt::join(value, ",")); };
   f.json = [&value] { return nlohmann::json(value); };
   f.from_json = [&value, where = f.name](const nlohmann::json& j) {
     DM_REQUIRE(j.is_array(), ExitCode::bad_data, "{}: expected a list of texts", where);
-    for (const auto& item : j) DM_REQUIRE(item.is_string(), ExitCode::bad_data, "{}: expected a list of texts", where);
+    for (const auto& item : j)
+      DM_REQUIRE(item.is_string(), ExitCode::bad_data, "{}: expected a list of texts", where);
     value = j.get<std::vector<std::string>>();
   };
   return f;
@@ -201,17 +155,17 @@ Field make_field(std::string section, const char* name, std::vector<std::string>
 
 void FieldTable::add_field(Field field) {
   DM_CHECK(find(field.name) == nullptr, "option {} is defined twice", field.name);
+  check(field, ExitCode::internal);  // a default that the user could not have given
   field.default_text = field.text();
 
   // Every way in ends with the same checks, and a refused value leaves the field as it was.
   const auto guarded = [](const Field& f, ExitCode code, const std::function<void(const Field&)>& assign) {
-    const std::string before = f.text();
+    const nlohmann::json before = f.json();  // exact for every type, as text is not for a list with commas
     assign(f);
     try {
-      if (f.type == "integer" || f.type == "number") check_range(f, f.json().get<double>(), code, f.option());
-      if (f.type == "text") check_choice(f, f.text(), code, f.option());
+      check(f, code);
     } catch (...) {
-      f.parse(before);
+      f.from_json(before);
       throw;
     }
   };
@@ -270,63 +224,19 @@ void FieldTable::read_json(const nlohmann::json& json, const std::string& where)
     DM_REQUIRE(entries.is_object(), ExitCode::bad_data, "{}: section '{}' is not an object", where, section);
     for (const auto& [name, value] : entries.items()) {
       const Field* field = find(section + "." + name);
-      DM_REQUIRE(field != nullptr, ExitCode::bad_data, "{}: unknown field '{}.{}'; it was written by another version", where,
-                 section, name);
+      DM_REQUIRE(field != nullptr, ExitCode::bad_data,
+                 "{}: unknown field '{}.{}'; it was written by another version", where, section, name);
       try {
         field->from_json(value);
       } catch (const Error& error) {
-        throw Error(ExitCode::bad_data, fmt::format("{}: {}", where, error.what()), error.file(), error.line());
+        throw Error(ExitCode::bad_data, fmt::format("{}: {}", where, error.what()), error.file(),
+                    error.line());
       }
     }
   }
   for (const Field& field : fields_)
     DM_REQUIRE(json.contains(field.section) && json[field.section].contains(field.name), ExitCode::bad_data,
                "{}: field '{}.{}' is missing", where, field.section, field.name);
-}
-
-std::string FieldTable::to_ini() const {
-  std::string text, section;
-  for (const Field& field : fields_) {
-    if (field.section != section) {
-      section = field.section;
-      text += (text.empty() ? "[" : "\n[") + section + "]\n";
-    }
-    text += "# " + field.help;
-    if (!field.choices.empty()) text += " (" + joined(field.choices, ", ") + ")";
-    text += "\n" + field.name + " = " + field.text() + "\n";
-  }
-  return text;
-}
-
-std::vector<std::string> read_ini(const FieldTable& table, const std::string& text, const std::string& path) {
-  std::vector<std::string> names;
-  std::set<std::string> seen;
-  std::string section;
-  size_t line_number = 0, at = 0;
-  while (at < text.size()) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = trimmed(std::string_view(text).substr(at, end - at));
-    at = end + 1;
-    const std::string where = fmt::format("{}:{}", path, ++line_number);
-    if (line.empty() || line[0] == '#' || line[0] == ';') continue;
-    if (line[0] == '[') {
-      DM_REQUIRE(line.back() == ']', ExitCode::usage, "{}: '{}' lacks its closing bracket", where, line);
-      section = trimmed(std::string_view(line).substr(1, line.size() - 2));
-      const bool known = std::any_of(table.fields().begin(), table.fields().end(), [&](const Field& f) { return f.section == section; });
-      DM_REQUIRE(known, ExitCode::usage, "{}: unknown section [{}]", where, section);
-      continue;
-    }
-    const size_t equals = line.find('=');
-    DM_REQUIRE(equals != std::string::npos, ExitCode::usage, "{}: expected NAME = VALUE, found '{}'", where, line);
-    const std::string name = trimmed(std::string_view(line).substr(0, equals));
-    const Field* field = table.find(name);
-    DM_REQUIRE(field == nullptr || field->section == section, ExitCode::usage, "{}: '{}' belongs into section [{}]", where, name,
-               field->section);
-    DM_REQUIRE(field == nullptr || seen.insert(field->name).second, ExitCode::usage, "{}: '{}' is set twice", where, name);
-    table.set(name, trimmed(std::string_view(line).substr(equals + 1)), where);
-    names.push_back(field->name);
-  }
-  return names;
 }
 
 }  // namespace dm

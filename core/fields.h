@@ -20,9 +20,12 @@
 #include <string_view>
 #include <vector>
 
+#include "core/numbers.h"
+
 namespace dm {
 
-/// What a field changes: the numbers of a run (a resume must not change it), only how fast it runs, or where it writes.
+/// What a field changes: the numbers of a run (a resume must not change it), only how fast it runs, or where
+/// it writes.
 enum class Affects { result, speed, output };
 
 struct Range {
@@ -40,15 +43,18 @@ struct Field {
   std::string name;          // "d_model"; on the command line --d-model
   std::string help;          // one line, unit included
   std::string type;          // "flag", "integer", "number", "text", "list"
-  std::string default_text;  // as an INI file would spell it
+  std::string default_text;  // as `parse` reads it
   Affects affects = Affects::result;
   Range range;
   std::vector<std::string> choices;
 
-  std::function<void(std::string_view)> parse;  // throws ExitCode::usage naming the option, the value and what is legal
-  std::function<std::string()> text;            // the current value as an INI file spells it
+  /// These set the value or, when they refuse, throw (ExitCode::usage, ExitCode::bad_data) naming the option,
+  /// the value and what is legal, and leave it as it was.
+  std::function<void(std::string_view)> parse;
+  std::function<void(const nlohmann::json&)> from_json;
+  /// The current value: as `parse` reads it, and for the manifest.
+  std::function<std::string()> text;
   std::function<nlohmann::json()> json;
-  std::function<void(const nlohmann::json&)> from_json;  // throws ExitCode::bad_data
 
   std::string option() const;  // "--d-model"
 };
@@ -64,7 +70,8 @@ class FieldTable {
   const Field* find(std::string_view name) const;
   /// The known name nearest to a misspelt one (Damerau-Levenshtein distance <= 3), or "".
   std::string nearest(std::string_view name) const;
-  /// Sets one field; throws ExitCode::usage, with the nearest name when it is unknown. `where` is "--lr" or "x.ini:12".
+  /// Sets one field; throws ExitCode::usage, with the nearest name when it is unknown. `where` is "--lr" or
+  /// "x.ini:12".
   void set(std::string_view name, std::string_view value, const std::string& where) const;
 
   /// {"model": {"d_model": 1024, ...}, ...}: resolved values.
@@ -79,14 +86,10 @@ class FieldTable {
   std::vector<Field> fields_;
 };
 
-/// Reads INI text into the table: `[section]`, `name = value`, `#` and `;` comments. Each key at most once; a key must
-/// stand in its own section. Throws ExitCode::usage with FILE:LINE. Returns the names set.
+/// Reads INI text into the table: `[section]`, `name = value`, `#` and `;` comment lines. A value that begins
+/// with a quote ends with one and may hold \n, \r, \t, \" and \\. Each key at most once; a key must stand in
+/// its own section. Throws ExitCode::usage with FILE:LINE. Returns the names set.
 std::vector<std::string> read_ini(const FieldTable& table, const std::string& text, const std::string& path);
-
-/// Strict, locale-free: the whole text must be the number. Throw ExitCode::usage naming `where`.
-int64_t parse_integer(std::string_view text, const std::string& where);  // also 1_000_000 and the suffixes k, M, G (powers of ten)
-double parse_number(std::string_view text, const std::string& where);    // finite
-bool parse_flag(std::string_view text, const std::string& where);        // true/false, yes/no, on/off, 1/0
 
 namespace detail {
 Field make_field(std::string section, const char* name, bool& value, const char* help);

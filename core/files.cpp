@@ -45,8 +45,9 @@ void File::read_at(void* data, size_t size_bytes, int64_t offset) const {
     const ssize_t got = pread(fd_, to, size_bytes, offset);
     if (got < 0 && errno == EINTR) continue;
     DM_SYS(got, "read", path_);
-    DM_REQUIRE(got > 0, ExitCode::bad_data, "{}: shorter than expected: ends before byte {}; the file was truncated, restore it",
-               path_, offset + static_cast<int64_t>(size_bytes));
+    DM_REQUIRE(got > 0, ExitCode::bad_data,
+               "{}: shorter than expected: ends before byte {}; the file was truncated, restore it", path_,
+               offset + static_cast<int64_t>(size_bytes));
     to += got, offset += got, size_bytes -= static_cast<size_t>(got);
   }
 }
@@ -57,11 +58,13 @@ void File::write_at(const void* data, size_t size_bytes, int64_t offset) {
     const ssize_t put = pwrite(fd_, from, size_bytes, offset);
     if (put < 0 && errno == EINTR) continue;
     DM_SYS(put, "write", path_);
+    if (put == 0) throw_errno(ENOSPC, "write", path_, __FILE__, __LINE__);  // some file systems say it so
     from += put, offset += put, size_bytes -= static_cast<size_t>(put);
   }
 }
 
 void File::allocate(int64_t size_bytes) {
+  if (size_bytes == 0) return;  // EINVAL otherwise
   int result = 0;
   do result = fallocate(fd_, 0, 0, size_bytes);
   while (result < 0 && errno == EINTR);
@@ -77,11 +80,12 @@ void File::close() {
 }
 
 std::string read_file(const std::string& path, int64_t limit_bytes) {
-  const File file = File::open(path, O_RDONLY);
+  const File file = File::open(path, O_RDONLY | O_NONBLOCK);  // a pipe is refused below, not waited for
   struct stat info {};
   DM_SYS(fstat(file.fd(), &info), "fstat", path);
   DM_REQUIRE(S_ISREG(info.st_mode), ExitCode::bad_data, "{}: not a regular file", path);
-  DM_REQUIRE(info.st_size <= limit_bytes, ExitCode::bad_data, "{}: {} bytes are more than the {} such a file may have", path,
+  DM_REQUIRE(info.st_size <= limit_bytes, ExitCode::bad_data,
+             "{}: {} bytes are more than the {} such a file may have", path,
              static_cast<int64_t>(info.st_size), limit_bytes);
   std::string text(static_cast<size_t>(info.st_size), '\0');
   file.read_at(text.data(), text.size(), 0);

@@ -25,11 +25,13 @@ class File {
   explicit operator bool() const { return fd_ >= 0; }
 
   int64_t size_bytes() const;
-  /// Reads exactly size_bytes at offset; a file that ends earlier is ExitCode::bad_data ("shorter than expected").
+  /// Reads exactly size_bytes at offset; a file that ends earlier is ExitCode::bad_data ("shorter than
+  /// expected").
   void read_at(void* data, size_t size_bytes, int64_t offset) const;
   /// Writes all of it, through short writes and EINTR.
   void write_at(const void* data, size_t size_bytes, int64_t offset);
-  /// Reserves blocks so that later writes cannot run out of space; a no-op where the file system lacks fallocate.
+  /// Reserves blocks so that later writes cannot run out of space; a no-op where the file system lacks
+  /// fallocate.
   void allocate(int64_t size_bytes);
   void sync();
   /// close(2) with its error reported, unlike the destructor.
@@ -43,11 +45,13 @@ class File {
 
 /// The whole file; refuses one larger than limit_bytes (ExitCode::bad_data), before allocating.
 std::string read_file(const std::string& path, int64_t limit_bytes);
-/// Writes PATH through PATH.tmp-<pid>: write, fsync, rename, fsync of the directory. Readers see the old or the new text.
+/// Writes PATH through PATH.tmp-<pid>: write, fsync, rename, fsync of the directory. Readers see the old or
+/// the new text.
 void write_file_atomically(const std::string& path, std::string_view content);
 /// Makes the entries of a directory durable.
 void sync_directory(const std::string& path);
-/// renameat2(RENAME_NOREPLACE); where the file system lacks it, a check and a plain rename (the caller holds the lock).
+/// renameat2(RENAME_NOREPLACE); where the file system lacks it, a check and a plain rename (the caller holds
+/// the lock).
 void rename_without_replacing(const std::string& from, const std::string& to);
 /// Bytes a non-root user may still write there.
 int64_t free_bytes(const std::string& directory);

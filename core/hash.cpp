@@ -7,13 +7,16 @@
 #include <xxhash.h>
 #endif
 
+#include <charconv>
 #include <new>
 
 #include "core/error.h"
 
 namespace dm {
 
-uint64_t xxh3_64(const void* data, size_t size_bytes, uint64_t seed) { return XXH3_64bits_withSeed(data, size_bytes, seed); }
+uint64_t xxh3_64(const void* data, size_t size_bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(data, size_bytes, seed);
+}
 
 Hash128 xxh3_128(const void* data, size_t size_bytes) {
   const XXH128_hash_t hash = XXH3_128bits(data, size_bytes);
@@ -23,16 +26,28 @@ Hash128 xxh3_128(const void* data, size_t size_bytes) {
 std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 std::string hex(const Hash128& hash) { return fmt::format("{:016x}{:016x}", hash.high, hash.low); }
 
+namespace {
+void check_digits(std::string_view text, size_t count, const std::string& where) {
+  DM_REQUIRE(text.size() == count && text.find_first_not_of("0123456789abcdef") == std::string_view::npos,
+             ExitCode::bad_data, "{}: expected {} lower-case hexadecimal digits, found '{}'", where, count,
+             text.substr(0, 40));
+}
+
+uint64_t parsed(std::string_view digits) {
+  uint64_t value = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+  return value;
+}
+}  // namespace
+
 uint64_t parse_hash64(std::string_view text, const std::string& where) {
-  DM_REQUIRE(text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos, ExitCode::bad_data,
-             "{}: expected 16 lower-case hexadecimal digits, found '{}'", where, text.substr(0, 40));
-  return std::stoull(std::string(text), nullptr, 16);
+  check_digits(text, 16, where);
+  return parsed(text);
 }
 
 Hash128 parse_hash128(std::string_view text, const std::string& where) {
-  DM_REQUIRE(text.size() == 32, ExitCode::bad_data, "{}: expected 32 lower-case hexadecimal digits, found '{}'", where,
-             text.substr(0, 40));
-  return {parse_hash64(text.substr(0, 16), where), parse_hash64(text.substr(16), where)};
+  check_digits(text, 32, where);
+  return {parsed(text.substr(0, 16)), parsed(text.substr(16))};
 }
 
 struct Hasher::State {

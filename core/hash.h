@@ -20,9 +20,10 @@ Hash128 xxh3_128(const void* data, size_t size_bytes);
 
 /// 32 hexadecimal digits, high half first: what `xxhsum -H2` prints.
 std::string hex(const Hash128& hash);
-/// 16 hexadecimal digits: what `xxhsum -H3` prints after "XXH3_".
+/// 16 hexadecimal digits: what `xxhsum -H3` prints.
 std::string hex(uint64_t hash);
-/// Throw ExitCode::bad_data for anything but exactly 32 (16) lower-case hexadecimal digits; `where` names file and key.
+/// Throw ExitCode::bad_data for anything but exactly 32 (16) lower-case hexadecimal digits; `where` names
+/// file and key.
 Hash128 parse_hash128(std::string_view text, const std::string& where);
 uint64_t parse_hash64(std::string_view text, const std::string& where);
 

@@ -1,5 +1,6 @@
 #include "core/log.h"
 
+#include <fcntl.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <mutex>
 
+#include "core/files.h"
 #include "core/process.h"
 
 namespace dm {
@@ -16,13 +18,17 @@ namespace {
 
 spdlog::level::level_enum level_from_environment() {
   const char* text = std::getenv("DM_LOG");
-  return text ? spdlog::level::from_str(text) : spdlog::level::info;
+  for (const auto level : {spdlog::level::trace, spdlog::level::debug, spdlog::level::info,
+                           spdlog::level::warn, spdlog::level::err})
+    if (text != nullptr && spdlog::level::from_str(text) == level) return level;
+  return spdlog::level::info;
 }
 
 /// stderr for the terminal: stdout is for what a command was asked to print.
 spdlog::logger& terminal() {
   static const auto instance = [] {
-    auto logger = std::make_shared<spdlog::logger>("terminal", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto logger =
+        std::make_shared<spdlog::logger>("terminal", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     logger->set_pattern("%v");
     logger->set_level(level_from_environment());
     return logger;
@@ -51,10 +57,12 @@ void set_log_file(const std::string& path) {
   const std::lock_guard lock(file_mutex);
   file_logger.reset();
   if (path.empty()) return;
-  file_logger = std::make_shared<spdlog::logger>("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
+  File::open(path, O_WRONLY | O_CREAT | O_APPEND).close();  // its errors name the reason and the remedy
+  file_logger =
+      std::make_shared<spdlog::logger>("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
   file_logger->set_pattern(fmt::format("%Y-%m-%dT%H:%M:%S.%e %L rank {}: %v", process_identity().rank));
   file_logger->set_level(level_from_environment());
-  file_logger->flush_on(spdlog::level::info);
+  file_logger->flush_on(spdlog::level::trace);
 }
 
 void log(LogLevel level, const std::string& message) {

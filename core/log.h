@@ -17,12 +17,20 @@ void set_log_file(const std::string& path);
 void log(LogLevel level, const std::string& message);
 
 template <class... Args>
-void log_debug(fmt::format_string<Args...> format, Args&&... args) { log(LogLevel::debug, fmt::format(format, std::forward<Args>(args)...)); }
+void log_debug(fmt::format_string<Args...> format, Args&&... args) {
+  log(LogLevel::debug, fmt::format(format, std::forward<Args>(args)...));
+}
 template <class... Args>
-void log_info(fmt::format_string<Args...> format, Args&&... args) { log(LogLevel::info, fmt::format(format, std::forward<Args>(args)...)); }
+void log_info(fmt::format_string<Args...> format, Args&&... args) {
+  log(LogLevel::info, fmt::format(format, std::forward<Args>(args)...));
+}
 template <class... Args>
-void log_warn(fmt::format_string<Args...> format, Args&&... args) { log(LogLevel::warn, fmt::format(format, std::forward<Args>(args)...)); }
+void log_warn(fmt::format_string<Args...> format, Args&&... args) {
+  log(LogLevel::warn, fmt::format(format, std::forward<Args>(args)...));
+}
 template <class... Args>
-void log_error(fmt::format_string<Args...> format, Args&&... args) { log(LogLevel::error, fmt::format(format, std::forward<Args>(args)...)); }
+void log_error(fmt::format_string<Args...> format, Args&&... args) {
+  log(LogLevel::error, fmt::format(format, std::forward<Args>(args)...));
+}
 
 }  // namespace dm

@@ -1,13 +1,14 @@
 #include "core/parallel.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
-#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -34,11 +35,10 @@ struct Batch {
 
   void run() {
     inside_task = true;
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) try {
+    for (int64_t i; !failed && (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) try {
         task(i);
       } catch (...) {
         if (!failed.exchange(true)) error = std::current_exception();
-        next.store(count);
       }
     inside_task = false;
   }
@@ -47,16 +47,16 @@ struct Batch {
 class Pool {
  public:
   explicit Pool(int64_t workers) {
-    for (int64_t i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
-  }
-  ~Pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
+    try {
+      for (int64_t i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+      stop();
+      DM_FAIL(ExitCode::io,
+              "cannot start thread {} of {}: {}; ask for fewer threads or raise the limit (ulimit -u)",
+              threads_.size() + 2, workers + 1, error.what());
     }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
   }
+  ~Pool() { stop(); }
 
   void run(Batch& batch) {
     {
@@ -73,6 +73,15 @@ class Pool {
   }
 
  private:
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
   void work() {
     uint64_t seen = 0;
     std::unique_lock lock(mutex_);
@@ -97,38 +106,54 @@ class Pool {
   bool stopping_ = false;
 };
 
-std::mutex pool_mutex;  // one parallel_for at a time; other callers run their batch alone
-int64_t thread_count = 0;
-std::unique_ptr<Pool> pool;
+std::mutex pool_mutex;                 // one parallel_for at a time; other callers run their batch alone
+std::atomic<int64_t> thread_count{0};  // 0: not asked for yet
+// Never destroyed at exit: idle workers need no goodbye, and in a forked child, which has none, it would wait
+// for them.
+Pool* pool = nullptr;
+pid_t pool_process = 0;
+
+/// The workers of this process, or nullptr where there are none to be had. A forked child starts its own: its
+/// copy of the parent's pool has no threads behind it.
+Pool* workers() {
+  const pid_t process = getpid();
+  if (pool_process != process) pool = nullptr;
+  if (pool == nullptr && threads() > 1) {
+    pool = new Pool(threads() - 1);
+    pool_process = process;
+  }
+  return pool;
+}
 
 }  // namespace
 
 void set_threads(int64_t count) {
   DM_REQUIRE(count >= 1 && count <= 4096, ExitCode::usage, "{} threads: expected 1 .. 4096", count);
+  DM_CHECK(!inside_task, "set_threads inside a task");
   const std::lock_guard lock(pool_mutex);
   thread_count = count;
-  pool.reset();
+  if (pool_process == getpid()) delete pool;
+  pool = nullptr;
 }
 
 int64_t threads() {
-  const std::lock_guard lock(pool_mutex);
-  if (thread_count == 0) thread_count = available_cores();
+  if (thread_count == 0) {
+    int64_t nobody_asked = 0;
+    thread_count.compare_exchange_strong(nobody_asked, available_cores());
+  }
   return thread_count;
 }
 
 void parallel_for(int64_t count, const std::function<void(int64_t)>& task) {
   Batch batch{task, count};
   const bool nested = inside_task;
-  std::unique_lock lock(pool_mutex, std::try_to_lock);
-  if (nested || count <= 1 || !lock.owns_lock()) {
+  std::unique_lock lock(pool_mutex, std::defer_lock);
+  Pool* helpers = !nested && count > 1 && lock.try_lock() ? workers() : nullptr;
+  if (helpers != nullptr)
+    helpers->run(batch);
+  else
     batch.run();
-    inside_task = nested;
-  } else {
-    if (thread_count == 0) thread_count = available_cores();
-    if (!pool && thread_count > 1) pool = std::make_unique<Pool>(thread_count - 1);
-    if (pool) pool->run(batch);
-    else batch.run();
-  }
+  inside_task = nested;
   if (batch.failed) std::rethrow_exception(batch.error);
 }
 

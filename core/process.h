@@ -1,5 +1,6 @@
 #pragma once
-// Who this process is, for messages and log files. Set once by dist::Environment; one process of one until then.
+// Who this process is, for messages and log files. Set once by dist::Environment; one process of one until
+// then.
 
 #include <cstdint>
 #include <string>

@@ -40,7 +40,9 @@ uint64_t CounterRng::bits(uint64_t index) const {
 }
 
 double CounterRng::uniform(uint64_t index) const { return unit_interval(bits(index)); }
-double CounterRng::uniform(uint64_t index, double low, double high) const { return low + (high - low) * uniform(index); }
+double CounterRng::uniform(uint64_t index, double low, double high) const {
+  return low + (high - low) * uniform(index);
+}
 
 double CounterRng::normal(uint64_t index) const {
   const auto words = draw(index);

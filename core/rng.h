@@ -19,9 +19,9 @@ class CounterRng {
 
   uint64_t bits(uint64_t index) const;                            // 64 random bits
   double uniform(uint64_t index) const;                           // [0, 1), 53 bits
-  double uniform(uint64_t index, double low, double high) const;  // [low, high)
-  double normal(uint64_t index) const;                            // N(0, 1), Box-Muller on the index's 128 bits
-  uint64_t below(uint64_t index, uint64_t bound) const;           // [0, bound), bias below 2^-64 * bound
+  double uniform(uint64_t index, double low, double high) const;  // [low, high), or high itself by rounding
+  double normal(uint64_t index) const;                   // N(0, 1), Box-Muller on the index's 128 bits
+  uint64_t below(uint64_t index, uint64_t bound) const;  // [0, bound), bias below 2^-64 * bound
 
  private:
   std::array<uint32_t, 4> draw(uint64_t index) const;
