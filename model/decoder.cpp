@@ -1,5 +1,7 @@
 // Recurrent decoding: every layer carries its convolution's last inputs and its scan's state.
 
+#include <ATen/core/grad_mode.h>
+
 #include "core/error.h"
 #include "kernels/linear/linear.h"
 #include "model/language_model.h"

@@ -30,18 +30,12 @@ Init Init::linear(int64_t fan_in, double divisor) {
 
 double Init::operator()(const CounterRng& rng, uint64_t index) const {
   switch (kind) {
-    case Kind::constant:
-      return a;
-    case Kind::uniform:
-      return rng.uniform(index, -a, a);
-    case Kind::normal:
-      return a * rng.normal(index);
-    case Kind::log_uniform:
-      return std::log(rng.uniform(index, a, b));
-    case Kind::log_column:
-      return std::log(1.0 + static_cast<double>(index % static_cast<uint64_t>(a)));
-    case Kind::step_bias:
-      return bias_of_step(rng.uniform(index));
+    case Kind::constant: return a;
+    case Kind::uniform: return rng.uniform(index, -a, a);
+    case Kind::normal: return a * rng.normal(index);
+    case Kind::log_uniform: return std::log(rng.uniform(index, a, b));
+    case Kind::log_column: return std::log(1.0 + static_cast<double>(index % static_cast<uint64_t>(a)));
+    case Kind::step_bias: return bias_of_step(rng.uniform(index));
   }
   DM_FAIL(ExitCode::internal, "an initial distribution without a rule");
 }

@@ -1,5 +1,7 @@
 #include "model/language_model.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 
 #include "core/error.h"

@@ -60,9 +60,9 @@ class Mamba1 final : public Mixer {
     for (size_t i = 0; i < scans_.size(); ++i) {
       const Scan& s = scans_[i];
       const Scanned in = scanned(s, x[i]);
-      y.push_back(kernels::selective_step(x[i], in.dt, s.a, in.b, in.c, s.d, state.states[i]));
+      y.push_back(kernels::selective_step(x[i], in.dt, s.a, in.b, in.c, s.d, state.states[i]).unsqueeze(1));
     }
-    return gate(y, xz[1], scale);  // [B, branches * E]
+    return gate(y, xz[1].unsqueeze(1), scale).squeeze(1);  // [B, branches * E]
   }
 
   DecodeState new_state(int64_t batch) const override {

@@ -5,6 +5,7 @@
 // Prints a line a file and dtype: the quantity nearest its bound, its error, the bound. Exits 1 when anything
 // is beyond its bound, not a number, unknown, unused, or when there is no file.
 
+#include <ATen/Parallel.h>
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -66,6 +67,7 @@ std::string directory_of(int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
+  at::set_num_threads(1);  // LibTorch's threads spin while they wait; layers this small would do nothing else
   const std::vector<std::string> paths = golden_files(directory_of(argc, argv));
   fmt::print("{:<32} {:<8} {:>4}  {:<46} {:>10} {:>10}\n", "file", "dtype", "n", "nearest its bound", "error",
              "bound");
