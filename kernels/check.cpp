@@ -9,18 +9,12 @@ namespace {
 
 std::string dtype_name(at::ScalarType dtype) {
   switch (dtype) {
-    case at::kFloat:
-      return "float32";
-    case at::kDouble:
-      return "float64";
-    case at::kInt:
-      return "int32";
-    case at::kLong:
-      return "int64";
-    case at::kByte:
-      return "uint8";
-    default:
-      return at::toString(dtype);
+    case at::kFloat: return "float32";
+    case at::kDouble: return "float64";
+    case at::kInt: return "int32";
+    case at::kLong: return "int64";
+    case at::kByte: return "uint8";
+    default: return at::toString(dtype);
   }
 }
 
@@ -33,6 +27,10 @@ std::string shape_text(const Shape& shape) {
 }
 
 }  // namespace
+
+at::Tensor dense_rows(const at::Tensor& tensor) {
+  return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
+}
 
 std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "undefined";

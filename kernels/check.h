@@ -21,6 +21,9 @@ void check_shape(const char* operation, const char* name, const at::Tensor& tens
 void check_floating(const char* operation, const char* name, const at::Tensor& tensor, const char* file,
                     int line);
 
+/// The tensor itself where its last dim is contiguous, else a contiguous copy: what the operations read.
+at::Tensor dense_rows(const at::Tensor& tensor);
+
 /// "float32 [2, 8, 3]", for messages.
 std::string describe(const at::Tensor& tensor);
 

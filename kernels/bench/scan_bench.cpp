@@ -147,4 +147,17 @@ ScanBenchResult bench_scan(const ScanBenchConfig& config) {
   return result;
 }
 
+Json ScanBenchResult::json() const {
+  const auto timing = [](const Timing& t) {
+    return Json{{"median_ms", t.median_ms}, {"p10_ms", t.p10_ms}, {"p90_ms", t.p90_ms}};
+  };
+  return {{"ours", timing(ours)},
+          {"ours_forward", timing(ours_forward)},
+          {"chunked_einsum", timing(chunked)},
+          {"step_loop", timing(step_loop)},
+          {"chunk_of_einsum", chunk},
+          {"speedup_over_faster_peer", speedup},
+          {"largest_relative_difference", difference}};
+}
+
 }  // namespace dm::kernels

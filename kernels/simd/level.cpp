@@ -18,12 +18,9 @@ std::atomic<CpuLevel>& current() {
 
 const char* name(CpuLevel level) {
   switch (level) {
-    case CpuLevel::baseline:
-      return "baseline";
-    case CpuLevel::v3:
-      return "v3";
-    case CpuLevel::v4:
-      return "v4";
+    case CpuLevel::baseline: return "baseline";
+    case CpuLevel::v3: return "v3";
+    case CpuLevel::v4: return "v4";
   }
   return "unknown";
 }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "kernels/check.h"
+#include "kernels/shares.h"
 #include "kernels/ssd/ssd_cpu.h"
 
 namespace dm::kernels {
@@ -31,10 +32,6 @@ struct Problem {
     return cut_rows(seq_idx.const_data_ptr<int32_t>(), batch(), length(), longest, initial_state.has_value());
   }
 };
-
-at::Tensor with_dense_rows(const at::Tensor& tensor) {
-  return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
-}
 
 template <class T, class Tensor>
 TokenArray<T> token_array(Tensor&& t, T* data) {
@@ -84,14 +81,13 @@ Forward forward(const Problem& p, const SsdPieces& cut) {
   return result;
 }
 
-/// Sums the pieces' shares [pieces, H] in order.
-at::Tensor summed(const at::Tensor& shares, at::ScalarType dtype) {
-  at::Tensor sum = at::zeros({shares.size(1)}, shares.options());
-  const double* from = shares.const_data_ptr<double>();
-  double* to = sum.data_ptr<double>();
-  for (int64_t i = 0; i < shares.size(0); ++i)
-    for (int64_t h = 0; h < shares.size(1); ++h) to[h] += from[i * shares.size(1) + h];
-  return sum.to(dtype);
+/// The pieces' shares [pieces, H] added in order.
+at::Tensor summed(const at::Tensor& shares, const at::TensorOptions& options) {
+  at::Tensor sum = at::empty({shares.size(1)}, options);
+  AT_DISPATCH_FLOATING_TYPES(sum.scalar_type(), "ssd", [&] {
+    sum_shares(shares.const_data_ptr<double>(), shares.size(0), shares.size(1), sum.data_ptr<scalar_t>());
+  });
+  return sum;
 }
 
 class Scan : public torch::autograd::Function<Scan> {
@@ -100,9 +96,8 @@ class Scan : public torch::autograd::Function<Scan> {
                                const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
                                const at::Tensor& d, const at::Tensor& seq_idx,
                                const std::optional<at::Tensor>& initial_state, int64_t longest) {
-    Problem p{
-        with_dense_rows(x),   dt, a.contiguous(), with_dense_rows(b), with_dense_rows(c), d.contiguous(),
-        seq_idx.contiguous(), {}};
+    Problem p{dense_rows(x),        dt, a.contiguous(), dense_rows(b), dense_rows(c), d.contiguous(),
+              seq_idx.contiguous(), {}};
     if (initial_state) p.initial_state = initial_state->contiguous();
     Forward result = kernels::forward(p, p.cut(longest));
     context->save_for_backward(
@@ -120,7 +115,7 @@ class Scan : public torch::autograd::Function<Scan> {
     const SsdPieces cut = p.cut(context->saved_data["longest"].toInt());
     const auto pieces = static_cast<int64_t>(cut.pieces.size());
     const at::Tensor dy =
-        grads[0].defined() ? with_dense_rows(grads[0]) : at::zeros_like(p.x, at::MemoryFormat::Contiguous);
+        grads[0].defined() ? dense_rows(grads[0]) : at::zeros_like(p.x, at::MemoryFormat::Contiguous);
     const at::Tensor dfinal = grads[1].defined() ? grads[1].contiguous() : at::Tensor();
     const auto like = [](const at::Tensor& t) { return at::empty(t.sizes(), t.options()); };
     at::Tensor dx = like(p.x), ddt = like(p.dt), db = like(p.b), dc = like(p.c);
@@ -136,8 +131,8 @@ class Scan : public torch::autograd::Function<Scan> {
            dinitial.defined() ? dinitial.data_ptr<scalar_t>() : nullptr, dstates.data_ptr<scalar_t>(),
            cut.slots});
     });
-    const at::ScalarType dtype = p.x.scalar_type();
-    return {dx, ddt, summed(da, dtype), db, dc, summed(dd, dtype), at::Tensor(), dinitial, at::Tensor()};
+    return {dx,       ddt,         summed(da, p.a.options()), db, dc, summed(dd, p.d.options()), at::Tensor(),
+            dinitial, at::Tensor()};
   }
 };
 

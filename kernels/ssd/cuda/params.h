@@ -1,11 +1,11 @@
 #pragma once
-// What the CUDA kernels of the SSD scan take: raw device pointers, shapes and strides. The operation itself is
-// documented in kernels/ssd/ssd.h; here stands only what is particular to the GPU.
+// What the CUDA kernels of the SSD scan take: raw device pointers, shapes and strides. The operation itself
+// is documented in kernels/ssd/ssd.h; here stands only what is particular to the GPU.
 //
-// x, b, c and y are float32 or bfloat16, all alike; dt, a, d and every state at the boundary are float32. Rows of
-// a batch follow each other: element (row, token) of a tensor starts at (row * length + token) * stride, so that a
-// column range of the convolution's output is a view. Decay factors, running state and all sums are float32.
-// Nothing is added atomically: the same call gives the same bits.
+// x, b, c and y are float32 or bfloat16, all alike; dt, a, d and every state at the boundary are float32.
+// Rows of a batch follow each other: element (row, token) of a tensor starts at (row * length + token) *
+// stride, so that a column range of the convolution's output is a view. Decay factors, running state and all
+// sums are float32. Nothing is added atomically: the same call gives the same bits.
 
 #include <cstdint>
 
@@ -25,40 +25,41 @@ struct SsdShape {
 /// Inputs of both passes.
 struct SsdInputs {
   SsdShape shape;
-  Element element;               // of x, b, c, y and of dy, dx
-  const void* x;                 // [B, L, H, P], token stride x_stride
-  const float* dt;               // [B, L, H], after softplus
-  const float* a;                // [H], < 0
-  const void* b;                 // [B, L, G, N], token stride b_stride
-  const void* c;                 // [B, L, G, N], token stride c_stride
-  const float* d;                // [H]
-  const int32_t* seq_idx;        // [B, L]
-  const float* initial_state;    // [B, H, P, N], or null for zero
+  Element element;                       // of x, b, c, y and of dy, dx
+  const void* x;                         // [B, L, H, P], token stride x_stride
+  const float* dt;                       // [B, L, H], after softplus
+  const float* a;                        // [H], < 0
+  const void* b;                         // [B, L, G, N], token stride b_stride
+  const void* c;                         // [B, L, G, N], token stride c_stride
+  const float* d;                        // [H]
+  const int32_t* seq_idx;                // [B, L]
+  const float* initial_state;            // [B, H, P, N], or null for zero
   int64_t x_stride, b_stride, c_stride;  // elements
 };
 
 struct SsdForward {
   SsdInputs in;
-  void* y;              // [B, L, H, P], token stride y_stride
-  float* final_state;   // [B, H, P, N], or null
-  void* saved_states;   // ssd_saved_bytes(): the state before each tile, for the backward pass; or null
+  void* y;             // [B, L, H, P], token stride y_stride
+  float* final_state;  // [B, H, P, N], or null
+  void* saved;         // ssd_saved_bytes(): what the backward pass needs besides the inputs
+  bool save_states;    // without, `saved` is scratch of ssd_scratch_bytes() and no use to the backward pass
   int64_t y_stride;
 };
 
 struct SsdBackward {
   SsdInputs in;
-  const void* saved_states;      // as the forward pass left it
-  const void* dy;                // [B, L, H, P], token stride dy_stride
-  const float* dfinal_state;     // [B, H, P, N], or null for zero
-  void* workspace;               // ssd_workspace_bytes()
-  void* dx;                      // [B, L, H, P], token stride dx_stride
-  float* ddt;                    // [B, L, H]
-  float* da;                     // [H]
-  void* db;                      // [B, L, G, N], token stride db_stride
-  void* dc;                      // [B, L, G, N], token stride dc_stride
-  float* dd;                     // [H]
-  float* dinitial_state;         // [B, H, P, N], or null
-  Element bc_element;            // of db and dc
+  const void* saved;          // as the forward pass left it
+  const void* dy;             // [B, L, H, P], token stride dy_stride
+  const float* dfinal_state;  // [B, H, P, N], or null for zero
+  void* workspace;            // ssd_workspace_bytes()
+  void* dx;                   // [B, L, H, P], token stride dx_stride
+  float* ddt;                 // [B, L, H]
+  float* da;                  // [H]
+  void* db;                   // [B, L, G, N], token stride db_stride
+  void* dc;                   // [B, L, G, N], token stride dc_stride
+  float* dd;                  // [H]
+  float* dinitial_state;      // [B, H, P, N], or null
+  Element bc_element;         // of db and dc
   int64_t dy_stride, dx_stride, db_stride, dc_stride;
 };
 

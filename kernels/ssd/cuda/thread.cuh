@@ -1,5 +1,5 @@
 #pragma once
-// Small device functions: conversions, asynchronous copies, barriers.
+// Small device functions: conversions, barriers, sums over a warp.
 
 #include <cuda_bf16.h>
 
@@ -15,7 +15,9 @@ __device__ inline uint32_t pack(float low, float high) {
 }
 __device__ inline float low(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ inline float high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
-__device__ inline uint32_t scale(uint32_t pair, float factor) { return pack(low(pair) * factor, high(pair) * factor); }
+__device__ inline uint32_t scale(uint32_t pair, float factor) {
+  return pack(low(pair) * factor, high(pair) * factor);
+}
 
 /// 2^x; 0 for minus infinity.
 __device__ inline float exp2_fast(float x) {
@@ -24,20 +26,9 @@ __device__ inline float exp2_fast(float x) {
   return result;
 }
 
-/// Asynchronous copy of 16 bytes; zeros where `valid` is false (the source must still be an address of the tensor).
-__device__ inline void copy16(uint32_t target, const void* source, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(valid ? 16 : 0) : "memory");
+__device__ inline void warpgroup_barrier(int group) {
+  asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
 }
-__device__ inline void copy4(uint32_t target, const void* source, bool valid) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(valid ? 4 : 0) : "memory");
-}
-__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>
-__device__ inline void copy_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
-__device__ inline void warpgroup_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
 
 /// Four 8x8 blocks: the registers of a 16x16 operand A (wgmma.cuh).
 __device__ inline void load_matrix(uint32_t (&a)[4], uint32_t address) {

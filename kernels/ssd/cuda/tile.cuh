@@ -1,7 +1,8 @@
 #pragma once
-// A matrix of bfloat16 in shared memory as the tensor cores read it: blocks of 64 columns (one of 32 for a matrix
-// of 32 columns), each block row by row, the 16-byte pieces of a row swizzled by its number, so that reading down a
-// column meets no bank twice. Saved states hold the same image, byte for byte, in global memory.
+// A matrix of bfloat16 in shared memory as the tensor cores read it: blocks of 64 columns (one of 32 for a
+// matrix of 32 columns), each block row by row, the 16-byte pieces of a row swizzled by its number, so that
+// reading down a column meets no bank twice. Saved states hold the same image, byte for byte, in global
+// memory.
 
 #include <cstdint>
 
@@ -27,7 +28,8 @@ struct Tile {
     return descriptor(base + (col / kBlockCols) * kBlockBytes + row * kRowBytes + (col % kBlockCols) * 2);
   }
 
-  /// The same for a contraction down the columns ("transposed" in PTX), from row `row` and block column `col` on.
+  /// The same for a contraction down the columns ("transposed" in PTX), from row `row` and block column `col`
+  /// on.
   static __device__ uint64_t down_columns(uint32_t base, int row, int col) {
     return descriptor(base + (col / kBlockCols) * kBlockBytes + row * kRowBytes);
   }
@@ -35,7 +37,8 @@ struct Tile {
  private:
   static __device__ uint64_t descriptor(uint32_t address) {
     constexpr uint64_t kSwizzle = kRowBytes == 128 ? 1 : 2;
-    constexpr uint64_t kFixed = kSwizzle << 62 | uint64_t(8 * kRowBytes >> 4) << 32 | uint64_t(kBlockBytes >> 4) << 16;
+    constexpr uint64_t kFixed =
+        kSwizzle << 62 | uint64_t(8 * kRowBytes >> 4) << 32 | uint64_t(kBlockBytes >> 4) << 16;
     return kFixed | ((address & 0x3ffff) >> 4);
   }
 };

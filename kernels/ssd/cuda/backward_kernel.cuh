@@ -1,0 +1,138 @@
+#pragma once
+// The main backward kernel: a thread block has one tile of 64 tokens of one row and one group and goes
+// through the group's heads, so that dB and dC are summed over heads in accumulators. With S the state before
+// the tile, dS' the gradient of the one after it, e_t and v_s the decays from before to t and from s to
+// after, G = L ∘ (dY Xᵀ):
+//   dX = Δ ∘ (v ∘ (B dS') + (L ∘ C Bᵀ)ᵀ dY) + D dY
+//   dC = Σ_h (e ∘ dY) S  + (Σ_h G ∘ Δ) B
+//   dB = Σ_h (Δ v ∘ X) dS' + (Σ_h G ∘ Δ)ᵀ C
+// Two source warpgroups take the heads in turn (backward_sources.cuh), one state warpgroup takes them all
+// (backward_states.cuh), loads for the others and sums up the gradients of Δ, a and D two heads behind.
+
+#include "kernels/ssd/cuda/backward_sources.cuh"
+#include "kernels/ssd/cuda/backward_states.cuh"
+
+namespace dm::kernels::cuda {
+
+template <int kRegisters>
+__device__ void registers_down() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ void registers_up() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+constexpr int kBackwardThreads = 3 * kWarpgroup;
+
+/// da_parts, dd_parts [B, tiles, H]: one sum a tile, added up by ssd_sum_kernel.
+template <int P, int N>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    ssd_backward_kernel(const SsdBackward args, const DecayTable table, const char* const states,
+                        const char* const dstates, float* const da_parts, float* const dd_parts,
+                        const __grid_constant__ BackwardMaps maps) {
+  using L = BackwardLayout<P, N>;
+  using Image = typename L::Image;
+  extern __shared__ char memory[];
+  const SsdShape& shape = args.in.shape;
+  const int tiles = static_cast<int>(tiles_of(shape.length)),
+            heads = static_cast<int>(shape.heads / shape.groups);
+  const int thread = threadIdx.x, group = thread / kWarpgroup, bc_column = blockIdx.y * N;
+  BackwardThread<P, N> my;
+  my.shared = Shared::aligned(memory);
+  my.mine = thread % kWarpgroup;
+  my.warp = my.mine / 32;
+  my.lane = thread % 32;
+  my.q = my.lane % 4;
+  my.r = my.warp * 16 + my.lane / 4;
+  my.row = blockIdx.z;
+  my.tile = blockIdx.x;
+  my.first_head = blockIdx.y * heads;
+  my.documents.begins = table.begins[int64_t{my.row} * tiles + my.tile];
+
+  const auto load = [&](int h) {
+    if (h >= heads) return;
+    const uint32_t stage = my.stage_address(h);
+    const int head = my.first_head + h, token = my.tile * kTile;
+    const int64_t image = image_offset<P, N>(shape, my.row, my.tile, head);
+    const Mbarrier full = my.filled(h);
+    full.arrive_expecting(L::kLoadBytes);
+    load_tile<P>(stage + L::kX, maps.x, head * P, token, my.row, full);
+    load_tile<P>(stage + L::kDy, maps.dy, head * P, token, my.row, full);
+    bulk_load(stage + L::kDstate, dstates + image, Image::kBytes, full);
+    bulk_load(stage + L::kState, states + image, Image::kBytes, full);
+    bulk_load(stage + L::kDecay, table.records + (int64_t{my.row} * tiles + my.tile) * shape.heads + head,
+              int{sizeof(DecayRecord)}, full);
+  };
+  if (thread == 2 * kWarpgroup) {
+    for (int h = 0; h < L::kStages; ++h) {
+      my.filled(h).init(1);
+      my.sourced(h).init(1);
+    }
+    my.begun().init(1);
+    Mbarrier::fence_init();
+    my.begun().arrive_expecting(2 * L::Rows::kBytes);
+    load_tile<N>(my.shared.address + L::kC, maps.c, bc_column, my.tile * kTile, my.row, my.begun());
+    load_tile<N>(my.shared.address + L::kB, maps.b, bc_column, my.tile * kTile, my.row, my.begun());
+    for (int h = 0; h < L::kStages - 2; ++h) load(h);
+  }
+  __syncthreads();
+  my.begun().wait(0);
+
+  if (group < 2) {
+    registers_down<152>();
+    SourceRows<P, N> part;
+    if (group == 0) part.make_bc(my);
+    __syncthreads();
+    part.begin();
+    for (int h = group; h < heads; h += 2) {
+      const float skip = args.in.d[my.first_head + h];
+      my.filled(h).wait(my.parity(h));
+      part.head(my, group, h, skip, maps.dx);
+    }
+    part.end(my, group);
+  } else {
+    registers_up<200>();
+    const int64_t token = my.row * shape.length + my.tile * kTile;
+    const int valid = static_cast<int>(min(int64_t{kTile}, shape.length - my.tile * kTile));
+    const auto sum_up = [&](int h) {
+      const int64_t head = my.first_head + h, part = (int64_t{my.row} * tiles + my.tile) * shape.heads + head;
+      const DecayGradient gradient = DecayGradient::of(my.sums(h), args.in.a[head], my.lane);
+      float* const ddt = args.ddt + token * shape.heads + head;
+      if (2 * my.lane < valid) ddt[2 * my.lane * shape.heads] = gradient.ddt.x;
+      if (2 * my.lane + 1 < valid) ddt[(2 * my.lane + 1) * shape.heads] = gradient.ddt.y;
+      if (my.lane == 0) {
+        da_parts[part] = gradient.da;
+        dd_parts[part] = gradient.dd;
+      }
+    };
+    // Head h's source rows and, since this warpgroup is past it, all else is done: its stage is free, its
+    // sums complete.
+    const auto finish = [&](int h) {
+      if (h < 0) return;
+      my.sourced(h).wait(my.parity(h));
+      if (h % 4 == my.warp) sum_up(h);
+    };
+    StateParts<P, N> part;
+    part.begin();
+    __syncthreads();
+    for (int h = 0; h < heads; ++h) {
+      warpgroup_barrier(group);
+      finish(h - 2);
+      if (my.mine == 0) load(h + L::kStages - 2);
+      my.filled(h).wait(my.parity(h));
+      part.head(my, h);
+    }
+    warpgroup_barrier(group);
+    finish(heads - 2);
+    finish(heads - 1);
+    for (int i = 0; i < 3; ++i) __syncthreads();  // as SourceRows::end
+    part.end(my);
+    StateParts<P, N>::store(my, part.dc, args.dc, token * args.dc_stride + bc_column, args.dc_stride, valid,
+                            args.bc_element);
+    StateParts<P, N>::store(my, part.db, args.db, token * args.db_stride + bc_column, args.db_stride, valid,
+                            args.bc_element);
+  }
+}
+
+}  // namespace dm::kernels::cuda

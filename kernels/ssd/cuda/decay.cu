@@ -1,0 +1,52 @@
+#include "kernels/ssd/cuda/decay.cuh"
+
+#include "kernels/ssd/cuda/thread.cuh"
+
+namespace dm::kernels::cuda {
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+constexpr int kThreads = 256;
+constexpr int kHeads = 32;  // of a block
+
+/// A block has one tile of one row and up to 32 heads. A warp sums one head after another, two tokens a lane.
+__global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in, const DecayTable table) {
+  __shared__ float steps[kTile][kHeads + 1];
+  const int64_t tile = blockIdx.x, row = blockIdx.y, heads = in.shape.heads, length = in.shape.length;
+  const int64_t begin = tile * kTile, token = row * length + begin, record = row * gridDim.x + tile;
+  const int64_t first_head = int64_t{blockIdx.z} * kHeads;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int valid = static_cast<int>(min(int64_t{kTile}, length - begin));
+  for (int t = warp; t < kTile; t += kThreads / 32)
+    steps[t][lane] =
+        t < valid && first_head + lane < heads ? in.dt[(token + t) * heads + first_head + lane] : 0.f;
+  __syncthreads();
+  for (int h = warp; h < kHeads && first_head + h < heads; h += kThreads / 32) {
+    const float a = in.a[first_head + h] * kLog2E;
+    const float2 dt = {steps[2 * lane][h], steps[2 * lane + 1][h]};
+    DecayRecord& out = table.records[record * heads + first_head + h];
+    reinterpret_cast<float2*>(out.dt)[lane] = dt;
+    reinterpret_cast<float2*>(out.sum)[lane] = inclusive_sum({dt.x * a, dt.y * a}, lane);
+  }
+  if (blockIdx.z == 0 && warp == 0) {
+    uint32_t halves[2];
+    for (int half = 0; half < 2; ++half) {
+      const int64_t t = begin + half * 32 + lane;
+      const int32_t* const ids = in.seq_idx + row * length;
+      halves[half] = __ballot_sync(~0u, t > 0 && t < length && ids[t] != ids[t - 1]);
+    }
+    if (lane == 0) table.begins[record] = uint64_t{halves[1]} << 32 | halves[0];
+  }
+}
+
+}  // namespace
+
+cudaError_t make_decay_table(const SsdInputs& in, const DecayTable& table, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(tiles_of(in.shape.length)), static_cast<unsigned>(in.shape.rows),
+                  static_cast<unsigned>((in.shape.heads + kHeads - 1) / kHeads));
+  ssd_decay_kernel<<<grid, kThreads, 0, stream>>>(in, table);
+  return cudaGetLastError();
+}
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,42 @@
+#pragma once
+// What the kernels of the fast path know of every tile of 64 tokens before they start, made by one small
+// kernel: sums of the log decay per head, and where documents begin.
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/ssd/cuda/params.h"
+
+namespace dm::kernels::cuda {
+
+constexpr int kTile = 64;
+
+__host__ __device__ constexpr int64_t tiles_of(int64_t length) { return (length + kTile - 1) / kTile; }
+
+/// One head of one tile. Behind the end of the row dt is 0 and the sum stays.
+struct DecayRecord {
+  float sum[kTile];  // log2 of the decay from the tile's begin up to and including each token, <= 0
+  float dt[kTile];
+};
+
+struct DecayTable {
+  DecayRecord* records;  // [B, tiles, H]
+  uint64_t* begins;      // [B, tiles]: Documents::begins (documents.cuh)
+
+  static DecayTable at(void* memory, const SsdShape& shape) {
+    DecayTable table;
+    table.records = static_cast<DecayRecord*>(memory);
+    table.begins =
+        reinterpret_cast<uint64_t*>(table.records + shape.rows * tiles_of(shape.length) * shape.heads);
+    return table;
+  }
+  /// A multiple of 128.
+  static int64_t bytes(const SsdShape& shape) {
+    const int64_t tiles = shape.rows * tiles_of(shape.length);
+    return (tiles * (shape.heads * int64_t{sizeof(DecayRecord)} + int64_t{sizeof(uint64_t)}) + 127) / 128 *
+           128;
+  }
+};
+
+cudaError_t make_decay_table(const SsdInputs& in, const DecayTable& table, cudaStream_t stream);
+
+}  // namespace dm::kernels::cuda

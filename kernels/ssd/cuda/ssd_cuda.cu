@@ -1,0 +1,87 @@
+#include "kernels/ssd/cuda/ssd_cuda.cuh"
+
+#include "kernels/ssd/cuda/fast.cuh"
+#include "kernels/ssd/cuda/plain.cuh"
+
+namespace dm::kernels::cuda {
+namespace {
+
+/// One block a head; thread i adds parts i, i + 256, ..., then the threads are added pairwise.
+__global__ void __launch_bounds__(256)
+    ssd_sum_kernel(const float* da_parts, const float* dd_parts, int64_t count, float* da, float* dd) {
+  __shared__ float sums[2][256];
+  const int thread = threadIdx.x;
+  const int64_t head = blockIdx.x, heads = gridDim.x;
+  float a = 0.f, d = 0.f;
+  for (int64_t i = thread; i < count; i += 256) {
+    a += da_parts[i * heads + head];
+    d += dd_parts[i * heads + head];
+  }
+  sums[0][thread] = a;
+  sums[1][thread] = d;
+  for (int step = 128; step > 0; step /= 2) {
+    __syncthreads();
+    if (thread < step) {
+      sums[0][thread] += sums[0][thread + step];
+      sums[1][thread] += sums[1][thread + step];
+    }
+  }
+  if (thread == 0) {
+    da[head] = sums[0][0];
+    dd[head] = sums[1][0];
+  }
+}
+
+bool in_pieces_of_16(const void* base, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(base) % 16 == 0 && stride % 8 == 0;
+}
+
+}  // namespace
+
+cudaError_t sum_parts(const float* da_parts, const float* dd_parts, int64_t count, int64_t heads, float* da,
+                      float* dd, cudaStream_t stream) {
+  ssd_sum_kernel<<<static_cast<unsigned>(heads), 256, 0, stream>>>(da_parts, dd_parts, count, da, dd);
+  return cudaGetLastError();
+}
+
+SsdPath ssd_path(const SsdInputs& in) {
+  const bool served = in.element == Element::kBFloat16 && for_fast_shape(in.shape, [&]<int, int>() {});
+  const bool aligned = in_pieces_of_16(in.x, in.x_stride) && in_pieces_of_16(in.b, in.b_stride) &&
+                       in_pieces_of_16(in.c, in.c_stride);
+  return served && aligned ? SsdPath::kFast : SsdPath::kPlain;
+}
+
+int64_t ssd_saved_bytes(const SsdShape& shape, SsdPath path) {
+  return path == SsdPath::kFast ? FastSaved::bytes(shape) : plain_saved_bytes(shape);
+}
+
+int64_t ssd_scratch_bytes(const SsdShape& shape, SsdPath path) {
+  return path == SsdPath::kFast ? DecayTable::bytes(shape) : 0;
+}
+
+int64_t ssd_workspace_bytes(const SsdShape& shape, SsdPath path) {
+  return path == SsdPath::kFast ? FastWorkspace::bytes(shape) : plain_workspace_bytes(shape);
+}
+
+cudaError_t ssd_forward(const SsdForward& args, SsdPath path, cudaStream_t stream) {
+  if (path == SsdPath::kPlain) return plain_forward(args, stream);
+  const FastSaved saved = FastSaved::at(args.saved, args.in.shape);
+  if (const cudaError_t error = make_decay_table(args.in, saved.table, stream); error != cudaSuccess)
+    return error;
+  return fast_forward(args, saved, stream);
+}
+
+cudaError_t ssd_backward(const SsdBackward& args, SsdPath path, cudaStream_t stream) {
+  if (path == SsdPath::kPlain) return plain_backward(args, stream);
+  const SsdShape& shape = args.in.shape;
+  const FastSaved saved = FastSaved::at(args.saved, shape);
+  const FastWorkspace work = FastWorkspace::at(args.workspace, shape);
+  cudaError_t error = fast_state_backward(args, saved, work, stream);
+  if (error == cudaSuccess) error = fast_main_backward(args, saved, work, stream);
+  if (error == cudaSuccess)
+    error = sum_parts(work.da_parts, work.dd_parts, shape.rows * tiles_of(shape.length), shape.heads, args.da,
+                      args.dd, stream);
+  return error;
+}
+
+}  // namespace dm::kernels::cuda

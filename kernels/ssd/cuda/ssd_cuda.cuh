@@ -1,0 +1,39 @@
+#pragma once
+// The SSD scan on the GPU (semantics: kernels/ssd/ssd.h). Two implementations behind one door:
+//   fast   bfloat16, P 32 or 64, N 64 or 128, sm_90a: the state walks along the row in float32 accumulators,
+//   every
+//          product on the tensor cores with operands rounded to bfloat16 once
+//   plain  every other shape and float32: the recurrence itself, token by token in float32. Also the
+//   reference of
+//          the fast one on the device.
+// Which one serves is a function of shape, element and alignment alone.
+//
+// Unlike the CPU operation, documents are kept apart by factors of zero: infinities and NaN do pass from one
+// document to another in the fast path.
+//
+// Everything is queued on `stream`, which the caller gives; nothing is allocated, nothing synchronises, so
+// that a call can be captured into a graph. The same inputs give the same bits.
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/ssd/cuda/params.h"
+
+namespace dm::kernels::cuda {
+
+enum class SsdPath { kFast, kPlain };
+
+/// The fast path also needs y, dy, dx (and b, c, x) to start at multiples of 16 bytes, strides in multiples
+/// of 8 elements; db and dc at multiples of 8 bytes, even strides. Only the inputs are looked at here.
+SsdPath ssd_path(const SsdInputs& in);
+
+/// Bytes of SsdForward::saved, with states or without, and of SsdBackward::workspace. None needs an initial
+/// value; all start at multiples of 128.
+int64_t ssd_saved_bytes(const SsdShape& shape, SsdPath path);
+int64_t ssd_scratch_bytes(const SsdShape& shape, SsdPath path);
+int64_t ssd_workspace_bytes(const SsdShape& shape, SsdPath path);
+
+/// `path` is ssd_path() of the same arguments, or kPlain for the reference.
+cudaError_t ssd_forward(const SsdForward& args, SsdPath path, cudaStream_t stream);
+cudaError_t ssd_backward(const SsdBackward& args, SsdPath path, cudaStream_t stream);
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,260 @@
+// The CUDA scan against the recurrence in float64, and how long it takes.
+//
+//   ssd_cuda_check            every case; exit code 0 if all pass, 77 where there is no GPU
+//   ssd_cuda_check --quick    the short cases only, for compute-sanitizer
+//   ssd_cuda_check --time     times instead, as JSON lines
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+
+#include "kernels/ssd/cuda/fast.cuh"
+#include "tests/kernels/cuda/ssd_run.cuh"
+
+namespace dm::test {
+namespace {
+
+using namespace kernels::cuda;
+
+/// What mamba_ssm 2.3.2's Triton kernels do on the same distribution in bfloat16; the bar is 1.5 times that.
+/// Their final and initial state have not been measured: y's and dx's figures stand for them. dD is one sum
+/// of exact products.
+struct Bar {
+  const char* name;
+  double triton;
+};
+constexpr Bar kBars[] = {{"y", 1.95e-3},
+                         {"final_state", 1.95e-3},
+                         {"dx", 1.94e-3},
+                         {"ddt", 2.3e-3},
+                         {"da", 1.3e-3},
+                         {"db", 2.3e-3},
+                         {"dc", 2.3e-3},
+                         {"dd", 1e-4},
+                         {"dinitial_state", 1.94e-3}};
+constexpr double kPlainBar = 1e-5;     // float32 sums of up to some thousand terms
+constexpr double kPlainBf16 = 2.5e-3;  // one rounding of an output to bfloat16: at most 2^-9 of it
+
+bool same_bits(const SsdResults<float>& one, const SsdResults<float>& other) {
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  };
+  return same(one.y, other.y) && same(one.final_state, other.final_state) && same(one.dx, other.dx) &&
+         same(one.ddt, other.ddt) && same(one.da, other.da) && same(one.db, other.db) &&
+         same(one.dc, other.dc) && same(one.dd, other.dd) && same(one.dinitial_state, other.dinitial_state);
+}
+
+/// Both passes twice over poisoned outputs; false if the bits differ.
+bool run_twice(const SsdRun& run, SsdResults<float>& result) {
+  SsdResults<float> first;
+  for (SsdResults<float>* results : {&first, &result}) {
+    run.poison();
+    run.forward();
+    run.backward();
+    *results = run.results();
+  }
+  return same_bits(first, result);
+}
+
+bool report(const std::string& name, const SsdRun& run, const std::vector<SsdError>& found, Element element,
+            bool same, bool few_heads) {
+  const bool fast = run.path() == SsdPath::kFast;
+  bool good = same;
+  std::printf("%-28s %-5s", name.c_str(), fast ? "fast" : "plain");
+  for (size_t i = 0; i < found.size(); ++i) {
+    // The gradient of a is one number a head, a sum of terms that cancel: judged where many heads and seeds
+    // are pooled.
+    const bool judged = !few_heads || std::strcmp(found[i].name, "da") != 0;
+    const double bar = fast ? 1.5 * kBars[i].triton : element == Element::kFloat32 ? kPlainBar : kPlainBf16;
+    const bool accepted = found[i].value <= (judged ? bar : 1e-2);
+    good = good && accepted;
+    std::printf("  %s %.2e%s", found[i].name, found[i].value, accepted ? "" : " (!)");
+  }
+  std::printf("  %s\n", good ? "ok" : same ? "WRONG" : "DIFFERENT BITS");
+  std::fflush(stdout);
+  return good;
+}
+
+bool check(const SsdCase& spec, bool plain, cudaStream_t stream) {
+  const SsdProblem problem(spec);
+  const SsdRun run(problem, plain ? SsdPath::kPlain : SsdPath::kFast, stream);
+  if (!plain && ssd_path(run.forward_args().in) != SsdPath::kFast) {
+    std::printf("%s: not served by the fast path\n", spec.name.c_str());
+    return false;
+  }
+  SsdResults<float> result;
+  const bool same = run_twice(run, result);
+  return report(spec.name, run, errors(result, recurrence(problem)), spec.element, same, true);
+}
+
+/// One error over eight seeds, as if they were one problem.
+bool check_pooled(SsdCase spec, cudaStream_t stream) {
+  SsdErrorPool pool;
+  bool same = true, good = true;
+  for (spec.seed = 100; spec.seed < 108; ++spec.seed) {
+    const SsdProblem problem(spec);
+    const SsdRun run(problem, SsdPath::kFast, stream);
+    SsdResults<float> result;
+    same = run_twice(run, result) && same;
+    pool.add(result, recurrence(problem));
+    if (spec.seed == 107) good = report(spec.name, run, pool.errors(), spec.element, same, false);
+  }
+  return good;
+}
+
+int check_all(bool quick, cudaStream_t stream) {
+  std::vector<SsdCase> cases;
+  const SsdShape base{2, 1024, 8, 32, 2, 128};
+  for (int64_t length : {1, 3, 63, 64, 65, 127, 129, 1024, 2047}) {
+    if (quick && length > 129) continue;
+    SsdCase one{"length " + std::to_string(length), base};
+    one.shape.length = length;
+    one.seed = static_cast<uint64_t>(length);
+    cases.push_back(one);
+    one.name += " packed, states";
+    one.documents = static_cast<int>(2 + length / 50);
+    one.states = true;
+    if (length > 1) cases.push_back(one);
+  }
+  SsdCase one{"large decay", base};
+  one.shape.length = quick ? 130 : 1024;
+  one.decay = -32.f;
+  one.step = .1f;
+  cases.push_back(one);
+  one = {"small step", base};
+  one.shape.length = quick ? 130 : 1024;
+  one.step = 1e-6f;
+  one.states = true;
+  cases.push_back(one);
+  for (const auto [heads, p, n] :
+       {std::array<int64_t, 3>{6, 32, 128}, {2, 32, 64}, {4, 64, 128}, {12, 64, 64}}) {
+    one = {"H " + std::to_string(heads) + " P " + std::to_string(p) + " N " + std::to_string(n), base};
+    one.shape.length = quick ? 130 : 1000;
+    one.shape.heads = heads;
+    one.shape.head_dim = p;
+    one.shape.state = n;
+    one.documents = 4;
+    one.states = true;
+    cases.push_back(one);
+  }
+  bool good = true;
+  for (const SsdCase& c : cases) good = check(c, false, stream) && good;
+  if (!quick)
+    for (const int documents : {1, 8}) {
+      one = {documents == 1 ? "eight seeds" : "eight seeds, packed", {1, 1024, 32, 32, 2, 128}};
+      one.documents = documents;
+      good = check_pooled(one, stream) && good;
+    }
+  for (const Element element : {Element::kFloat32, Element::kBFloat16})
+    for (const auto [p, n] : {std::array<int64_t, 2>{32, 128}, {16, 8}, {20, 33}}) {
+      one = {
+          "P " + std::to_string(p) + " N " + std::to_string(n), {2, quick ? 67 : 300, 4, p, 2, n}, element};
+      one.documents = 3;
+      one.states = true;
+      good = check(one, true, stream) && good;
+    }
+  std::printf("%s\n", good ? "all good" : "SOME FAILED");
+  return good ? 0 : 1;
+}
+
+/// Median of 40 replays of a captured call, microseconds; what a call touches does not fit the L2 cache.
+double microseconds(const std::function<void()>& call, cudaStream_t stream) {
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  require_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+  call();
+  require_cuda(cudaStreamEndCapture(stream, &graph), "capture");
+  require_cuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
+  cudaEvent_t begin, end;
+  require_cuda(cudaEventCreate(&begin), "event");
+  require_cuda(cudaEventCreate(&end), "event");
+  std::vector<float> times;
+  for (int i = 0; i < 50; ++i) {
+    require_cuda(cudaEventRecord(begin, stream), "event");
+    require_cuda(cudaGraphLaunch(exec, stream), "replay");
+    require_cuda(cudaEventRecord(end, stream), "event");
+    require_cuda(cudaEventSynchronize(end), "replay");
+    float ms;
+    require_cuda(cudaEventElapsedTime(&ms, begin, end), "event");
+    if (i >= 10) times.push_back(ms);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+  std::sort(times.begin(), times.end());
+  return 1e3 * times[times.size() / 2];
+}
+
+void time_shape(const SsdShape& shape, const char* card, cudaStream_t stream) {
+  SsdCase spec{"time", shape};
+  spec.documents = 4;
+  const SsdProblem problem(spec);
+  SsdRun run(problem, SsdPath::kFast, stream);
+  const SsdBackward& args = run.backward_args();
+  run.forward();
+  run.backward();
+  require_cuda(cudaStreamSynchronize(stream), "first run");
+  const FastWorkspace work = FastWorkspace::at(args.workspace, shape);
+  const FastSaved saved = FastSaved::at(args.saved, shape);
+  const double tokens = double(shape.rows) * shape.length, hp = double(shape.heads) * shape.head_dim;
+  const double gn = double(shape.groups) * shape.state, states = hp * shape.state / 64 * 2,
+               dt = 4. * shape.heads;
+  struct Line {
+    const char* name;
+    double bytes_per_token;
+    std::function<void()> call;
+  };
+  const Line lines[] = {
+      {"decays", 3 * dt, [&] { require_cuda(make_decay_table(args.in, saved.table, stream), "decays"); }},
+      {"F", 4 * hp + 4 * gn + 2 * dt + states,
+       [&] { require_cuda(fast_forward(run.forward_args(), saved, stream), "F"); }},
+      {"B1", 2 * hp + 2 * gn + 2 * dt + states,
+       [&] { require_cuda(fast_state_backward(args, saved, work, stream), "B1"); }},
+      {"B2", 6 * hp + 8 * gn + 3 * dt + 2 * states,
+       [&] { require_cuda(fast_main_backward(args, saved, work, stream), "B2"); }},
+      {"forward", 4 * hp + 4 * gn + 5 * dt + states, [&] { run.forward(); }},
+      {"backward", 8 * hp + 10 * gn + 5 * dt + 3 * states, [&] { run.backward(); }},
+      {"forward+backward", 12 * hp + 14 * gn + 8 * dt + 4 * states,
+       [&] {
+         run.forward();
+         run.backward();
+       }},
+  };
+  for (const Line& line : lines) {
+    const double us = microseconds(line.call, stream), bytes = line.bytes_per_token * tokens;
+    std::printf(
+        "{\"card\":\"%s\",\"B\":%ld,\"L\":%ld,\"H\":%ld,\"P\":%ld,\"G\":%ld,\"N\":%ld,\"kernel\":\"%s\","
+        "\"us\":%.1f,"
+        "\"GB_per_s\":%.0f,\"percent_of_3TB_per_s\":%.1f}\n",
+        card, long(shape.rows), long(shape.length), long(shape.heads), long(shape.head_dim),
+        long(shape.groups), long(shape.state), line.name, us, bytes / us * 1e-3,
+        bytes / us * 1e-6 / 3.0 * 100);
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+}  // namespace dm::test
+
+int main(int count, char** arguments) {
+  using namespace dm::test;
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("skipped: ssd_cuda_check needs a GPU and there is none\n");
+    return 77;
+  }
+  const std::string option = count > 1 ? arguments[1] : "";
+  cudaDeviceProp properties;
+  require_cuda(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  cudaStream_t stream;
+  require_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  if (option != "--time") return check_all(option == "--quick", stream);
+  for (const SsdShape& shape :
+       {SsdShape{8, 2048, 64, 32, 2, 128}, {16, 2048, 48, 32, 2, 128}, {8, 2048, 128, 32, 2, 128}})
+    time_shape(shape, properties.name, stream);
+  return 0;
+}
