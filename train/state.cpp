@@ -61,7 +61,7 @@ Meta Meta::from_json(const Json& json, const std::string& where) {
   return meta;
 }
 
-std::string program_version() { return "diffmamba " DM_VERSION " (" __VERSION__ ")"; }
+std::string program_version() { return "diffmamba " DM_VERSION ", compiler " __VERSION__; }
 
 std::vector<checkpoints::Piece> owned_pieces(FlatParameters& parameters, const ShardedOptimizer& optimizer) {
   std::vector<checkpoints::Piece> pieces;
