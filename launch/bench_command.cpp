@@ -1,0 +1,70 @@
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "data/bench/loader_bench.h"
+#include "kernels/bench/scan_bench.h"
+#include "launch/command.h"
+#include "launch/threads.h"
+
+namespace dm::launch {
+namespace {
+
+struct BenchOptions {
+  std::string what;
+  int64_t threads = 0;
+  std::string json;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& v) {
+    v("what", self.what, "scan or loader", Choices{{"", "scan", "loader"}});
+    v("threads", self.threads, "CPU threads; 0: all cores", Range{0, 4096});
+    v("json", self.json, "write the result to this file as well");
+  }
+};
+
+class BenchCommand final : public Command {
+ public:
+  BenchCommand() {
+    table_.add("bench", options_);
+    table_.add("scan", scan_);
+    table_.add("loader", loader_);
+  }
+
+  const char* name() const override { return "bench"; }
+  const char* summary() const override { return "time the scan against its peers, or the loader"; }
+  const char* description() const override {
+    return "scan: forward and backward of the Mamba-2 scan beside the chunked einsum form and the step loop "
+           "through LibTorch, same\n"
+           "threads, in one run. loader: random reads from page cache, and the wait for data with slow reads "
+           "injected.";
+  }
+  const char* positional() const override { return "what"; }
+
+  ExitCode run(const Invocation&) override {
+    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: scan or loader");
+    const int64_t threads = use_threads(options_.threads, 1);
+    Json result;
+    if (options_.what == "scan") {
+      scan_.threads = threads;
+      result = kernels::bench_scan(scan_).json();
+    } else {
+      result = data::bench_loader(loader_).json();
+    }
+    fmt::print("{}\n", result.dump(2));
+    if (!options_.json.empty()) write_file_atomically(options_.json, result.dump(2) + "\n");
+    return ExitCode::ok;
+  }
+
+ private:
+  BenchOptions options_;
+  kernels::ScanBenchConfig scan_;
+  data::LoaderBenchConfig loader_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_bench_command() { return std::make_unique<BenchCommand>(); }
+
+}  // namespace dm::launch

@@ -1,0 +1,107 @@
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "launch/command.h"
+#include "launch/ranks.h"
+#include "launch/threads.h"
+#include "launch/trained_model.h"
+#include "train/evaluator.h"
+
+namespace dm::launch {
+namespace {
+
+struct EvalOptions {
+  std::string checkpoint;
+  std::string data;
+  std::string hdf5_name;
+  int64_t eos_id = -1;
+  int64_t rows = 0;
+  int64_t length = 0;
+  int64_t batch = 8;
+  int64_t threads = 0;
+  bool positions = false;
+  bool mask_boundary_loss = false;
+  std::string json;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& v) {
+    v("checkpoint", self.checkpoint, "run or checkpoint folder");
+    v("data", self.data, "dataset to evaluate on, from its start");
+    v("hdf5_name", self.hdf5_name, "name of a 1-D integer dataset inside your own HDF5 file");
+    v("eos_id", self.eos_id, "token that ends a document in your own HDF5 file; -1: one document",
+      Range{-1, 4294967295.0});
+    v("rows", self.rows, "rows to evaluate; 0: all", Range{0, 1e15});
+    v("length", self.length, "tokens a row; 0: as in training", Range{0, 1e9});
+    v("batch", self.batch, "rows per rank and forward pass", Range{1, 1e9});
+    v("threads", self.threads, "CPU threads per rank; 0: this host's cores shared by its ranks",
+      Range{0, 4096});
+    v("positions", self.positions, "also report the loss at every position");
+    v("mask_boundary_loss", self.mask_boundary_loss,
+      "no loss for the first token of a document after the row's first");
+    v("json", self.json, "write the result to this file as well");
+  }
+};
+
+class EvalCommand final : public Command {
+ public:
+  EvalCommand() { table_.add("eval", options_); }
+
+  const char* name() const override { return "eval"; }
+  const char* summary() const override { return "perplexity, bits per byte and loss by position"; }
+  const char* description() const override {
+    return "Evaluates a checkpoint on a dataset, each target once, on any number of ranks.";
+  }
+  bool takes_ranks() const override { return true; }
+
+  ExitCode run(const Invocation& invocation) override {
+    DM_REQUIRE(!options_.checkpoint.empty(), ExitCode::usage,
+               "eval: --checkpoint is missing: name a run or checkpoint folder");
+    DM_REQUIRE(!options_.data.empty(), ExitCode::usage, "eval: --data is missing: name a dataset folder");
+    return run_with_ranks(invocation, [&](dist::Environment& environment) {
+      use_threads(options_.threads, environment.local_world());
+      const auto group = environment.make_world_group();
+      const TrainedModel trained = load_trained_model(options_.checkpoint);
+      const auto dataset =
+          data::open_dataset(options_.data, {data::DataCheck::touched, options_.hdf5_name, options_.eos_id});
+      refuse_other_tokenizer(trained, *dataset);
+
+      train::EvalConfig config;
+      config.eval_rows = options_.rows;
+      config.eval_length = options_.length > 0 ? options_.length : trained.length;
+      config.eval_batch = options_.batch;
+      const model::LanguageModel model(trained.model.config, trained.model.parameters);
+      const train::EvalResult result =
+          train::evaluate(model, *dataset, config, options_.mask_boundary_loss, *group);
+      if (environment.rank() == 0) report(result, trained.model.summary);
+      return ExitCode::ok;
+    });
+  }
+
+ private:
+  void report(const train::EvalResult& result, const checkpoints::Summary& summary) const {
+    fmt::print("{} at step {} on {}\n", summary.directory, summary.step, options_.data);
+    fmt::print("  {:<18} {}\n  {:<18} {:.4f}\n  {:<18} {:.3f}\n", "targets", result.tokens, "nats per token",
+               result.nats_per_token(), "perplexity", result.perplexity());
+    if (result.bytes >= 0) fmt::print("  {:<18} {:.4f}\n", "bits per byte", result.bits_per_byte());
+    fmt::print("  loss by position\n");
+    for (const auto& bucket : result.buckets())
+      fmt::print("    {:>7} .. {:<7} {:.4f}\n", bucket.begin, bucket.end - 1, bucket.nats_per_token);
+    if (options_.json.empty()) return;
+    Json json = result.to_json(options_.positions);
+    json["checkpoint"] = summary.directory;
+    json["step"] = summary.step;
+    json["data"] = options_.data;
+    write_file_atomically(options_.json, json.dump(2) + "\n");
+  }
+
+  EvalOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_eval_command() { return std::make_unique<EvalCommand>(); }
+
+}  // namespace dm::launch

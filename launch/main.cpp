@@ -1,0 +1,91 @@
+// The one program: `diffmamba COMMAND`.
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+
+#include "core/error.h"
+#include "core/signals.h"
+#include "dist/environment.h"
+#include "kernels/device/device.h"
+#include "launch/command.h"
+#include "launch/options.h"
+#include "train/state.h"
+
+namespace dm::launch {
+namespace {
+
+std::string overview(const std::vector<std::unique_ptr<Command>>& commands) {
+  std::string text =
+      "diffmamba: trains Differential Mamba language models\n\nUsage: diffmamba COMMAND [options]\n\n";
+  for (const auto& command : commands)
+    text += fmt::format("  {:<10} {}{}\n", command->name(), command->summary(),
+                        command->takes_ranks() ? " (mpirun)" : "");
+  text += "\ndiffmamba COMMAND --help lists a command's options. Exit codes:\n";
+  for (const ExitCode code : kAllExitCodes)
+    text += fmt::format("  {:>2}  {}\n", static_cast<int>(code), meaning(code));
+  return text;
+}
+
+/// Every option of every command, one a line: what the golden list of the tests pins.
+std::string option_surface(const std::vector<std::unique_ptr<Command>>& commands) {
+  std::string text;
+  for (const auto& command : commands)
+    for (const Field& field : command->table().fields())
+      text += fmt::format("{} {}.{} {} {}\n", command->name(), field.section, field.name, field.type,
+                          field.default_text.empty() ? "-" : field.default_text);
+  return text;
+}
+
+ExitCode dispatch(int argc, char** argv) {
+  const auto commands = make_commands();
+  const std::string word = argc > 1 ? argv[1] : "--help";
+  if (word == "--help" || word == "-h" || word == "help")
+    return fmt::print("{}", overview(commands)), ExitCode::ok;
+  if (word == "--version")
+    return fmt::print("{}, {}\n", train::program_version(), kernels::cuda_status()), ExitCode::ok;
+  if (word == "options") return fmt::print("{}", option_surface(commands)), ExitCode::ok;
+
+  for (const auto& command : commands) {
+    if (word != command->name()) continue;
+    const ParsedOptions parsed = parse_options(*command, {argv + 2, argv + argc});
+    if (parsed.help) return fmt::print("{}", help_text(*command)), ExitCode::ok;
+    if (parsed.print_config) return fmt::print("{}", command->table().to_ini()), ExitCode::ok;
+    DM_REQUIRE(command->takes_ranks() || !dist::launched_in_parallel(), ExitCode::usage,
+               "{} runs as one process: start it without mpirun or srun", command->name());
+    return command->run({argc, argv});
+  }
+  std::string known;
+  for (const auto& command : commands) known += fmt::format(" {}", command->name());
+  DM_FAIL(ExitCode::usage, "no command '{}'; there are:{}", word, known);
+}
+
+}  // namespace
+}  // namespace dm::launch
+
+int main(int argc, char** argv) {
+  // MKL reads these at its first call. The same bits for the same shapes and threads need a fixed code path
+  // and thread count.
+  setenv("MKL_CBWR", "AUTO,STRICT", 0);
+  setenv("MKL_DYNAMIC", "FALSE", 0);
+  dm::install_signal_handlers();
+  dm::ExitCode code = dm::ExitCode::internal;
+  try {
+    code = dm::launch::dispatch(argc, argv);
+  } catch (const dm::Error& error) {
+    fmt::print(stderr, "{}\n", dm::describe(error));
+    code = error.code();
+  } catch (const c10::Error& error) {
+    fmt::print(stderr, "diffmamba: LibTorch: {}\n", error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "diffmamba: out of memory; a smaller batch, length or model needs less\n");
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "diffmamba: {}\n", error.what());
+  }
+  if (std::fflush(stdout) != 0 && code == dm::ExitCode::ok)
+    code = dm::ExitCode::io;  // a full disk behind a redirect
+  return static_cast<int>(code);
+}

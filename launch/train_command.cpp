@@ -1,0 +1,49 @@
+#include "core/log.h"
+#include "launch/command.h"
+#include "launch/ranks.h"
+#include "launch/threads.h"
+#include "model/config.h"
+#include "train/trainer.h"
+
+namespace dm::launch {
+namespace {
+
+class TrainCommand final : public Command {
+ public:
+  TrainCommand() { table_ = config_.table(); }
+
+  const char* name() const override { return "train"; }
+  const char* summary() const override { return "train a model, or go on with a run that was stopped"; }
+  const char* description() const override {
+    return "Trains on one rank, or data-parallel on the ranks that mpirun or srun starts. The same command "
+           "again resumes the\n"
+           "run from its newest checkpoint, on any number of ranks. SIGUSR1, SIGTERM or Ctrl-C save and stop "
+           "(exit code 75).";
+  }
+  bool takes_ranks() const override { return true; }
+  void apply_presets() override {
+    if (!config_.model.preset.empty()) model::apply_preset(config_.model, config_.model.preset);
+  }
+
+  ExitCode run(const Invocation& invocation) override {
+    return run_with_ranks(invocation, [&](dist::Environment& environment) {
+      config_.resolve_and_validate();
+      config_.train.threads = use_threads(config_.train.threads, environment.local_world());
+      log_info("{} rank{} ({} on this host), {} thread{} each", environment.world(),
+               environment.world() == 1 ? "" : "s", environment.local_world(), config_.train.threads,
+               config_.train.threads == 1 ? "" : "s");
+      const auto data_group = environment.make_world_group();
+      const auto control_group = environment.make_world_group();
+      return train::train(config_, *data_group, *control_group);
+    });
+  }
+
+ private:
+  train::RunConfig config_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_train_command() { return std::make_unique<TrainCommand>(); }
+
+}  // namespace dm::launch
