@@ -106,6 +106,27 @@ TEST(FlatParameters, NumberOfRanksChangesNoBitOfExactUpdates) {
   EXPECT_GT(squares, 0);
 }
 
+TEST(FlatParameters, DigestSeesEveryElementOfWeightsAndMoments) {
+  const auto group = test::mpi().make_world_group();
+  FlatParameters parameters(infos(), DType::f32, *group);
+  const ShardedOptimizer optimizer({}, parameters);
+  const auto digest = [&] { return hex(state_digest(parameters, optimizer, *group)); };
+  const std::string before = digest();
+  for (int64_t rank = 0; rank < group->size(); ++rank)
+    for (const Slice& slice : parameters.slices(rank))
+      for (void* range : {parameters.owned_weights(), optimizer.owned_slot(0), optimizer.owned_slot(1)})
+        for (const int64_t element : {int64_t{0}, slice.count() - 1}) {
+          auto* value = static_cast<float*>(parameters.at(range, slice.offset + element));
+          if (group->rank() == rank) *value = 1;
+          const bool seen = digest() != before;
+          if (group->rank() == rank) *value = 0;
+          // Rank 0 alone knows the digest.
+          EXPECT_TRUE(seen || group->rank() != 0)
+              << "rank " << rank << ", parameter " << slice.parameter << ", " << element;
+        }
+  EXPECT_EQ(digest(), before);
+}
+
 TEST(FlatParameters, FirstGradientThatIsNotFiniteIsNamed) {
   const auto group = test::mpi().make_world_group();
   FlatParameters parameters(infos(), DType::f32, *group);

@@ -146,7 +146,8 @@ TEST(Run, RepeatsBitForBit) {
     RunConfig first = tiny_run(folder.path(), std::string("first-") + dtype, 15);
     RunConfig second = tiny_run(folder.path(), std::string("second-") + dtype, 15);
     first.train.dtype = second.train.dtype = dtype;
-    second.train.threads = 2;  // nor do threads change a bit of so small a model
+    if (group->size() == 1)
+      second.train.threads = 2;  // our kernels promise as much, and LibTorch keeps it at this size
     run(first, *group);
     run(second, *group);
     const auto difference =

@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "data/loader.h"
 #include "tests/train/forwarding_collectives.h"
 #include "tests/train/tiny_run.h"
 #include "train/ledger.h"
@@ -65,6 +66,49 @@ class DiesAtStep final : public test::ForwardingCollectives {
  private:
   int64_t left_;
 };
+
+/// One step by hand: the mean loss of one batch, plain autograd, and the formulas of docs/model.md.
+TEST_F(TrainerTest, FirstStepIsTheTextbooks) {
+  RunConfig config = tiny_run(path(), "run", 3);
+  config.train.steps = config.schedule.warmup = 1;
+  config.optimizer.clip = 0.3;
+  run(config);
+
+  data::Loader loader(config.data, {.length = 12, .global_rows = 5}, 0);
+  const data::Batch batch = loader.next();
+  at::Tensor tokens = at::empty({5, 13}, at::kLong), seq_idx = at::empty({5, 12}, at::kInt);
+  for (int64_t i = 0; i < 5 * 13; ++i) tokens.view(-1)[i] = batch.tokens[static_cast<size_t>(i)];
+  for (int64_t i = 0; i < 5 * 12; ++i) seq_idx.view(-1)[i] = batch.seq_idx[static_cast<size_t>(i)];
+  model::Parameters parameters;
+  for (const model::ParameterInfo& info : model::parameter_infos(config.model)) {
+    at::Tensor values = at::empty(info.shape, at::kDouble);
+    model::initialise(config.model, info, static_cast<uint64_t>(config.train.seed), 0, values);
+    parameters.emplace(info.name, values.set_requires_grad(true));
+  }
+  const model::LanguageModel model(config.model, parameters);
+  const at::Tensor loss = model.loss_sum(tokens, seq_idx, at::ones({5, 12}, at::kByte)) / 60;
+  loss.backward();
+
+  double squares = 0;
+  for (const auto& [name, leaf] : parameters) squares += leaf.grad().square().sum().item<double>();
+  const double norm = std::sqrt(squares), clip = 0.3 / (norm + 1e-6);
+  ASSERT_LT(clip, 1);
+  // One order of summation against another in float64, over some ten thousand terms.
+  EXPECT_NEAR(test::metric(config.train.run_dir, "loss").at(0), loss.item<double>(), 1e-12);
+  EXPECT_NEAR(test::metric(config.train.run_dir, "gradient_norm").at(0), norm, 1e-12);
+  EXPECT_NEAR(test::metric(config.train.run_dir, "clip").at(0), clip, 1e-12);
+
+  const model::Parameters trained = load_for_inference(config.train.run_dir).parameters;
+  const OptimizerConfig& o = config.optimizer;
+  for (const model::ParameterInfo& info : model::parameter_infos(config.model)) {
+    const at::Tensor before = parameters.at(info.name).detach(), g = parameters.at(info.name).grad() * clip;
+    // After bias correction the first moments of the first step are g and its square.
+    const at::Tensor after =
+        before * (1 - (info.decay ? o.lr * o.weight_decay : 0)) - o.lr * g / (g.abs() + o.eps);
+    // A gradient near eps turns its own rounding of 1e-16 into one of 1e-8 of a step of lr.
+    EXPECT_LT((after - trained.at(info.name)).abs().max().item<double>(), 1e-8 * o.lr) << info.name;
+  }
+}
 
 TEST_F(TrainerTest, CrashesBetweenCheckpointsLoseNothing) {
   RunConfig whole = tiny_run(path(), "whole", 12), crashing = tiny_run(path(), "crashing", 12);
@@ -186,7 +230,7 @@ TEST_F(TrainerTest, ModelThatDoesNotHoldTheVocabularyIsRefused) {
 }
 
 TEST_F(TrainerTest, MinutesEndARunAndAreSummedOverResumes) {
-  RunConfig config = tiny_run(path(), "run", 1);
+  RunConfig config = tiny_run(path(), "run", 3);
   config.train.steps = 0, config.train.minutes = 1e-6;
   EXPECT_EQ(run(config), ExitCode::ok);
   const size_t steps = read_ledger(config.train.ledger).size();
