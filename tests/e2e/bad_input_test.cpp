@@ -185,7 +185,7 @@ TEST_F(BadInput, DatasetBitFlipped) {
   expect_refusal(train_on("x1", {"--data", dataset}), 65, HasSubstr(fs::path(shard).filename().string()));
 }
 TEST_F(BadInput, DatasetMissing) {
-  expect_refusal(train_on("x2", {"--data", path("nowhere")}), 74, HasSubstr("nowhere"));
+  expect_refusal(train_on("x2", {"--data", path("nowhere")}), 64, HasSubstr("nowhere"));
 }
 TEST_F(BadInput, DatasetLargerThanTheVocabulary) {
   expect_refusal(train_on("x3", {"--vocab-size", "100"}), 64, HasSubstr("100"));
