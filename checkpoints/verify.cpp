@@ -99,8 +99,8 @@ std::vector<std::string> verify_part(const std::string& directory, int64_t part,
     for (const auto& piece : tensor.pieces)
       for (size_t chunk = 0; chunk < piece.chunks.size(); ++chunk)
         if (number++ % parts == part) {
-          reader.open(
-              piece.file);  // outside of collect(): having too many files open says nothing about this one
+          // Outside of collect(): having too many files open says nothing about this one.
+          reader.open(piece.file);
           collect(problems, true, [&] { reader.from(piece, static_cast<int64_t>(chunk) * kChunkBytes); });
         }
   for (int64_t file = part; file < static_cast<int64_t>(manifest.files.size()); file += parts) {

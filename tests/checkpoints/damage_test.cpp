@@ -44,10 +44,15 @@ class DamageTest : public testing::Test {
     other_ = folder_ / "checkpoints/step_000000001";
   }
 
-  /// What verify() says, as one text; "" when it is content. load() must not be fooled either.
-  std::string problems() const {
+  /// What verify() says, as one text; "" when it is content.
+  static std::string told(const std::string& directory) {
     std::string all;
-    for (const std::string& problem : verify(directory_)) all += problem + "\n";
+    for (const std::string& problem : verify(directory)) all += problem + "\n";
+    return all;
+  }
+  /// The same, and load() must not be fooled either.
+  std::string problems() const {
+    const std::string all = told(directory_);
     SampleState state(SampleState::Split::columns, 0, 1, 0, false);
     try {
       load(directory_, state.pieces());
@@ -130,7 +135,7 @@ TEST_F(DamageTest, TruncatedLongerEmptyMissingOrExtraFiles) {
   }
   for (const char* extra : {"/shard-00001-of-00002.h5", "/notes.txt", "/.hidden"}) {
     write_text(directory_ + extra, "x");
-    EXPECT_THAT(verify(directory_)[0], HasSubstr(directory_ + extra + ": no part of this checkpoint"));
+    EXPECT_THAT(told(directory_), HasSubstr(directory_ + extra + ": no part of this checkpoint"));
     fs::remove(directory_ + extra);
   }
 }
@@ -188,10 +193,10 @@ TEST_F(DamageTest, SymbolicLinksAndOtherKindsOfFilesAreNotOpened) {
     fs::rename(folder_ / "real", directory_ + name);
   }
   fs::create_directory_symlink(directory_, folder_ / "link");
-  EXPECT_THAT(verify(folder_ / "link")[0], HasSubstr("a symbolic link"));
-  EXPECT_THAT(verify(folder_ / "link/")[0], HasSubstr("a symbolic link"));
-  EXPECT_THAT(verify(folder_ / "nowhere")[0], HasSubstr("missing"));
-  EXPECT_THAT(verify(directory_ + kShard)[0], HasSubstr("not a directory"));
+  EXPECT_THAT(told(folder_ / "link"), HasSubstr("a symbolic link"));
+  EXPECT_THAT(told(folder_ / "link/"), HasSubstr("a symbolic link"));
+  EXPECT_THAT(told(folder_ / "nowhere"), HasSubstr("missing"));
+  EXPECT_THAT(told(directory_ + kShard), HasSubstr("not a directory"));
 }
 
 TEST_F(DamageTest, AManifestBombIsRefusedBeforeItIsRead) {
@@ -234,7 +239,7 @@ TEST_F(DamageTest, HDF5MustSeeWhatTheManifestSays) {
     std::swap((*a)["offset_bytes"], (*b)["offset_bytes"]);
     std::swap((*a)["xxh3_64"], (*b)["xxh3_64"]);
   });
-  EXPECT_THAT(verify(directory_)[0], HasSubstr("/adamw.m/counts is not as the manifest says"));
+  EXPECT_THAT(told(directory_), HasSubstr("/adamw.m/counts is not as the manifest says"));
 }
 
 TEST_F(DamageTest, ASecondDatasetOnTheSameFileIsFound) {
@@ -250,7 +255,7 @@ TEST_F(DamageTest, ASecondDatasetOnTheSameFileIsFound) {
           layout.datasets.push_back({piece.dataset, tensor.dtype, piece.box.shape, piece.offset_bytes});
     m["files"][0]["metadata_xxh3_128"] = hex(metadata_digest(directory_ + kShard, layout));
   });
-  EXPECT_THAT(verify(directory_)[0], HasSubstr("datasets, the manifest has"));
+  EXPECT_THAT(told(directory_), HasSubstr("datasets, the manifest has"));
 }
 
 }  // namespace

@@ -176,27 +176,37 @@ TEST_F(FaultTest, ReadOnlyDirectoriesAreFoundAtStart) {
 }
 
 TEST_F(FaultTest, ForbiddenDirectoriesAreFoundAtStart) {
-  const std::string run_path = fresh_run(false);
-  fs::create_directory(run_path);
   fs::permissions(folder_.path(), fs::perms::all);
-  fs::permissions(run_path, fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read |
-                                fs::perms::others_exec);
-  std::vector<std::string> words = helper(1, {"save", run_path, "1"});
-  if (geteuid() == 0)
-    words.insert(words.begin(), {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"});
-  const Outcome outcome = test::run(words);
-  EXPECT_EQ(outcome.exit_code, 77) << outcome.err;
-  EXPECT_THAT(outcome.err, HasSubstr("check its owner and mode, or choose another directory"));
+  const auto closed =
+      fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec;
+  for (const bool inner : {false, true}) {  // the run directory, or only the one for checkpoints in it
+    const std::string path = fresh_run(false);
+    fs::create_directories(path + "/checkpoints");
+    fs::permissions(path, fs::perms::all);
+    fs::permissions(inner ? path + "/checkpoints" : path, closed);
+    std::vector<std::string> words = helper(1, {"save", path, "1"});
+    if (geteuid() == 0)
+      words.insert(words.begin(), {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"});
+    const Outcome outcome = test::run(words);
+    EXPECT_EQ(outcome.exit_code, 77) << outcome.err;
+    EXPECT_EQ(outcome.out, "") << "found too late";
+    EXPECT_THAT(outcome.err, HasSubstr("check its owner and mode, or choose another directory"));
+  }
 }
 
 TEST_F(FaultTest, ALimitOnFileSizesIsAnErrorNotADeath) {
-  const std::string path = fresh_run();
-  const Outcome outcome =
-      test::run({"sh", "-c", fmt::format("ulimit -f 4; exec {} save {} 3", DM_FAULT_HELPER, path)});  // 2 kB
-  EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
-  EXPECT_THAT(outcome.err, HasSubstr("File too large; raise the limit on file sizes (ulimit -f)"));
-  EXPECT_THAT(strangers(path), IsEmpty());
-  expect_sound(path, "2", "file too large");
+  // In units of 512 bytes: below the payload, below it with HDF5's metadata, below the whole file.
+  for (const int limit : {4, 12, 24}) {
+    const std::string path = fresh_run();
+    const Outcome outcome =
+        test::run({"sh", "-c", fmt::format("ulimit -f {}; exec {} save {} 3", limit, DM_FAULT_HELPER, path)});
+    EXPECT_EQ(outcome.exit_code, 74) << limit << outcome.err;
+    EXPECT_THAT(outcome.err,
+                HasSubstr(limit == 4 ? "File too large; raise the limit on file sizes (ulimit -f)"
+                                     : "File too large"));
+    EXPECT_THAT(strangers(path), IsEmpty());
+    expect_sound(path, "2", "file too large");
+  }
 }
 
 TEST_F(FaultTest, TooFewDescriptorsAreAnErrorAndCondemnNoCheckpoint) {

@@ -183,6 +183,15 @@ TEST_F(LockTest, GarbageIsNoHolder) {
   }
 }
 
+TEST_F(LockTest, WhoeverHoldsTheFileLivesEvenWhenItsTextSaysNothing) {
+  for (const std::string& text : {std::string(), std::string("what?")}) {
+    write_text(path_, text);
+    const File holder = File::open(path_, O_RDWR);
+    ASSERT_EQ(flock(holder.fd(), LOCK_EX), 0);
+    EXPECT_THAT(refusal(), HasSubstr("in use by another job, which does not say who it is"));
+  }
+}
+
 TEST_F(LockTest, AJobThatLostItsLockIsTold) {
   RunLock lock(run_.path());
   write_text(path_, elsewhere().text());  // taken over on another host while this one was stopped

@@ -64,8 +64,8 @@ TEST(Mesh, RefusalsNameWhatWouldDo) {
   EXPECT_THAT(refusal(1, 2, 1, 1), HasSubstr("does not place 1 rank: "));
   EXPECT_THAT(refusal(4, 0, 1, 1), HasSubstr("each must be at least 1"));
   EXPECT_THAT(refusal(4, -4, -1, 1), HasSubstr("each must be at least 1"));
-  EXPECT_THAT(refusal(4, int64_t{1} << 62, 4, 1),
-              HasSubstr("does not place"));  // the product would wrap to 0
+  const int64_t wraps = (int64_t{1} << 62) + 1;  // times 4 is 4 again in 64 bits
+  EXPECT_THAT(refusal(4, wraps, 4, 1), HasSubstr("does not place"));
 }
 
 }  // namespace
