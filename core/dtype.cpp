@@ -1,7 +1,5 @@
 #include "core/dtype.h"
 
-#include <array>
-
 #include "core/error.h"
 
 namespace dm {
@@ -11,15 +9,9 @@ struct Row {
   const char* name;
   int64_t size_bytes;
 };
-constexpr std::array<Row, 9> kTable{{{DType::u8, "u8", 1},
-                                     {DType::u16, "u16", 2},
-                                     {DType::u32, "u32", 4},
-                                     {DType::u64, "u64", 8},
-                                     {DType::i32, "i32", 4},
-                                     {DType::i64, "i64", 8},
-                                     {DType::bf16, "bf16", 2},
-                                     {DType::f32, "f32", 4},
-                                     {DType::f64, "f64", 8}}};
+constexpr Row kTable[] = {{DType::u8, "u8", 1},     {DType::u16, "u16", 2}, {DType::u32, "u32", 4},
+                          {DType::u64, "u64", 8},   {DType::i32, "i32", 4}, {DType::i64, "i64", 8},
+                          {DType::bf16, "bf16", 2}, {DType::f32, "f32", 4}, {DType::f64, "f64", 8}};
 
 const Row& row(DType dtype) {
   for (const Row& r : kTable)
@@ -34,8 +26,9 @@ const char* name(DType dtype) { return row(dtype).name; }
 DType parse_dtype(std::string_view text, const std::string& where) {
   for (const Row& r : kTable)
     if (text == r.name) return r.dtype;
-  DM_FAIL(ExitCode::bad_data, "{}: unknown dtype '{}'; known: u8 u16 u32 u64 i32 i64 bf16 f32 f64", where,
-          text);
+  std::string known;
+  for (const Row& r : kTable) known += fmt::format(" {}", r.name);
+  DM_FAIL(ExitCode::bad_data, "{}: unknown dtype '{}'; known:{}", where, text, known);
 }
 
 }  // namespace dm

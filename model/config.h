@@ -12,14 +12,16 @@ namespace dm::model {
 
 /// The forms of λ that `lambda` takes; lambda.h has them.
 std::vector<std::string> lambda_form_names();
+/// "M (plain mixer), D (differential), ...": the letters of `pattern`; layers/registry.h has them.
+std::string layer_letters_help();
 
 struct ModelConfig {
   std::string preset;  // resolved into the fields below before anything else is read; kept for the record
   std::string mixer = "mamba2";  // mamba2 | mamba1
   std::string pattern =
-      "D*4";  // layer letters M D S F with repeats ("M*36 D*12", "(DDF)*6"), or all | alternate with layers
-  int64_t layers = 0;     // number of layers for the patterns `all` and `alternate`; 0: as the pattern says
-  int64_t d_model = 256;  // D
+      "D*4";           // layer letters with repeats ("M*36 D*12", "(DDF)*6"), or all | alternate with layers
+  int64_t layers = 0;  // number of layers for the patterns `all` and `alternate`; 0: as the pattern says
+  int64_t d_model = 256;               // D
   int64_t vocab_size = 257;            // V; embeddings are stored as [V, D]
   int64_t d_state = 64;                // N
   int64_t head_dim = 32;               // P of a D layer (Mamba-2)
@@ -44,8 +46,7 @@ struct ModelConfig {
     v("preset", self.preset, "named sizes, e.g. diffmamba2-tiny, mamba2-370m; other options override it");
     v("mixer", self.mixer, "state-space mixer", Choices{{"mamba2", "mamba1"}});
     v("pattern", self.pattern,
-      "layer letters: M plain, D differential, S differential scan, F feed-forward; repeats M*36 D*12, "
-      "(DDF)*6; or all, alternate");
+      ("layer letters: " + layer_letters_help() + "; repeats M*36 D*12, (DDF)*6; or all, alternate").c_str());
     v("layers", self.layers, "number of layers for the patterns all and alternate; 0 otherwise",
       Range{0, 4096});
     v("d_model", self.d_model, "width D of the residual stream", Range{1, 1 << 20});

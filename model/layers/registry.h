@@ -11,8 +11,6 @@ namespace dm::model {
 const std::vector<const LayerKind*>& layer_kinds();
 const LayerKind* find_layer_kind(char letter);  // nullptr when there is none
 const LayerKind& layer_kind(char letter);
-/// "M (plain mixer), D (differential), ...", for messages.
-std::string layer_letters_help();
 
 // One file each.
 const LayerKind& plain_mixer_kind();
