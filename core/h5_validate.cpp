@@ -158,7 +158,8 @@ void check_in_child(const std::vector<std::string>& paths, const std::function<v
   if (verdict == "+") return;
   DM_REQUIRE(verdict.size() > 2 && verdict[0] == '-', ExitCode::bad_data,
              "{}: libhdf5 ended the process that read it: {}", path, kRemedy);
-  throw Error(static_cast<ExitCode>(static_cast<unsigned char>(verdict[1])), verdict.substr(2), __FILE__, __LINE__);
+  throw Error(static_cast<ExitCode>(static_cast<unsigned char>(verdict[1])), verdict.substr(2), __FILE__,
+              __LINE__);
 }
 
 void validate_h5_in_child(const std::vector<std::string>& paths) {

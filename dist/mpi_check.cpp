@@ -19,10 +19,8 @@ bool is_misuse(int error_class) {
     case MPI_ERR_ROOT:
     case MPI_ERR_OP:
     case MPI_ERR_ARG:
-    case MPI_ERR_TRUNCATE:
-      return true;
-    default:
-      return false;
+    case MPI_ERR_TRUNCATE: return true;
+    default: return false;
   }
 }
 }  // namespace

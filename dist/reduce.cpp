@@ -91,12 +91,9 @@ template <class T>
 void dispatch(Reduce op, const std::vector<const void*>& pieces, void* output, int64_t count) {
   using Ordered = typename Extreme<T, std::less<>>::Value;
   switch (op) {
-    case Reduce::sum:
-      return reduce<T, Sum<T>>(pieces, output, count);
-    case Reduce::max:
-      return reduce<T, Extreme<T, std::greater<Ordered>>>(pieces, output, count);
-    case Reduce::min:
-      return reduce<T, Extreme<T, std::less<Ordered>>>(pieces, output, count);
+    case Reduce::sum: return reduce<T, Sum<T>>(pieces, output, count);
+    case Reduce::max: return reduce<T, Extreme<T, std::greater<Ordered>>>(pieces, output, count);
+    case Reduce::min: return reduce<T, Extreme<T, std::less<Ordered>>>(pieces, output, count);
   }
 }
 
@@ -106,24 +103,15 @@ void reduce_pieces(Reduce op, DType dtype, const std::vector<const void*>& piece
                    int64_t count) {
   DM_CHECK(!pieces.empty(), "a reduction of no pieces");
   switch (dtype) {
-    case DType::u8:
-      return dispatch<uint8_t>(op, pieces, output, count);
-    case DType::u16:
-      return dispatch<uint16_t>(op, pieces, output, count);
-    case DType::u32:
-      return dispatch<uint32_t>(op, pieces, output, count);
-    case DType::u64:
-      return dispatch<uint64_t>(op, pieces, output, count);
-    case DType::i32:
-      return dispatch<int32_t>(op, pieces, output, count);
-    case DType::i64:
-      return dispatch<int64_t>(op, pieces, output, count);
-    case DType::bf16:
-      return dispatch<BFloat16>(op, pieces, output, count);
-    case DType::f32:
-      return dispatch<float>(op, pieces, output, count);
-    case DType::f64:
-      return dispatch<double>(op, pieces, output, count);
+    case DType::u8: return dispatch<uint8_t>(op, pieces, output, count);
+    case DType::u16: return dispatch<uint16_t>(op, pieces, output, count);
+    case DType::u32: return dispatch<uint32_t>(op, pieces, output, count);
+    case DType::u64: return dispatch<uint64_t>(op, pieces, output, count);
+    case DType::i32: return dispatch<int32_t>(op, pieces, output, count);
+    case DType::i64: return dispatch<int64_t>(op, pieces, output, count);
+    case DType::bf16: return dispatch<BFloat16>(op, pieces, output, count);
+    case DType::f32: return dispatch<float>(op, pieces, output, count);
+    case DType::f64: return dispatch<double>(op, pieces, output, count);
   }
 }
 

@@ -31,7 +31,8 @@ std::vector<CudaDevice> cuda_devices() {
 std::string cuda_status() {
   std::string text = "built for sm_" DM_CUDA_ARCHITECTURES;
   cudaError_t error;
-  if (device_count(error) == 0) return text + "; " + (error == cudaSuccess ? "no GPU" : cudaGetErrorString(error));
+  if (device_count(error) == 0)
+    return text + "; " + (error == cudaSuccess ? "no GPU" : cudaGetErrorString(error));
   const std::vector<CudaDevice> devices = cuda_devices();
   return text + "; " + std::to_string(devices.size()) + " x " + devices.front().name;
 }
