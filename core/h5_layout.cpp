@@ -28,23 +28,15 @@ constexpr DType kDTypes[] = {DType::u8,  DType::u16,  DType::u32, DType::u64, DT
 
 hid_t h5_type(DType dtype) {
   switch (dtype) {
-    case DType::u8:
-      return H5T_STD_U8LE;
+    case DType::u8: return H5T_STD_U8LE;
     case DType::u16:
-    case DType::bf16:
-      return H5T_STD_U16LE;
-    case DType::u32:
-      return H5T_STD_U32LE;
-    case DType::u64:
-      return H5T_STD_U64LE;
-    case DType::i32:
-      return H5T_STD_I32LE;
-    case DType::i64:
-      return H5T_STD_I64LE;
-    case DType::f32:
-      return H5T_IEEE_F32LE;
-    case DType::f64:
-      return H5T_IEEE_F64LE;
+    case DType::bf16: return H5T_STD_U16LE;
+    case DType::u32: return H5T_STD_U32LE;
+    case DType::u64: return H5T_STD_U64LE;
+    case DType::i32: return H5T_STD_I32LE;
+    case DType::i64: return H5T_STD_I64LE;
+    case DType::f32: return H5T_IEEE_F32LE;
+    case DType::f64: return H5T_IEEE_F64LE;
   }
   DM_FAIL(ExitCode::internal, "dtype {} has no HDF5 type", static_cast<int>(dtype));
 }
@@ -338,9 +330,9 @@ int64_t H5Dataset::size_bytes() const { return count() * dm::size_bytes(dtype); 
 
 namespace {
 
-/// libhdf5 never writes to the disk itself: a write that fails there is hidden by it until the process ends, and then it
-/// crashes. It fills this file in memory (sparse: payloads are holes), from which the metadata is copied. The caller unlinks
-/// it as soon as libhdf5, which wants a path, has opened it.
+/// libhdf5 never writes to the disk itself: a write that fails there is hidden by it until the process ends,
+/// and then it crashes. It fills this file in memory (sparse: payloads are holes), from which the metadata is
+/// copied. The caller unlinks it as soon as libhdf5, which wants a path, has opened it.
 File memory_file() {
   std::string failed;
   for (const std::string directory : {"/dev/shm", "/tmp"}) {
@@ -362,7 +354,8 @@ void copy_metadata(const File& from, File& to, const H5Layout& layout) {
   std::vector<char> buffer(64 << 10);
   for (auto [at, end] : metadata_ranges(layout))
     while (at < end) {
-      const auto piece = static_cast<size_t>(std::min<int64_t>(end - at, static_cast<int64_t>(buffer.size())));
+      const auto piece =
+          static_cast<size_t>(std::min<int64_t>(end - at, static_cast<int64_t>(buffer.size())));
       from.read_at(buffer.data(), piece, at);
       to.write_at(buffer.data(), piece, at);
       at += static_cast<int64_t>(piece);
@@ -375,7 +368,8 @@ void require_allowed_size(const std::string& path, const std::vector<H5Dataset>&
   DM_SYS(getrlimit(RLIMIT_FSIZE, &limit), "read a limit", path);
   rlim_t payload = 0;
   for (const H5Dataset& dataset : datasets) payload += static_cast<rlim_t>(dataset.size_bytes());
-  if (limit.rlim_cur != RLIM_INFINITY && payload >= limit.rlim_cur) throw_errno(EFBIG, "create", path, __FILE__, __LINE__);
+  if (limit.rlim_cur != RLIM_INFINITY && payload >= limit.rlim_cur)
+    throw_errno(EFBIG, "create", path, __FILE__, __LINE__);
 }
 
 }  // namespace
@@ -388,11 +382,16 @@ H5Layout create_h5(const std::string& path, std::vector<H5Dataset> datasets, con
   const H5Lock lock;
   const H5Id access = h5_file_access();
   // Small payloads get places of their own as well, instead of a shared block that ends in unused bytes.
+  // Elements of up to 8 bytes lie on their own size; where the metadata is small, as in a token shard, the
+  // first payload lies on a page.
   DM_H5(H5Pset_small_data_block_size(access, 0), path, "set the block size of small data");
+  DM_H5(H5Pset_alignment(access, 1, 8), path, "set the alignment");
+  DM_H5(H5Pset_meta_block_size(access, 4096), path, "set the block size of metadata");
   const H5Id root_creation = group_creation(H5P_FILE_CREATE), creation = group_creation(H5P_GROUP_CREATE);
   H5Id file(H5Fcreate(memory.path().c_str(), H5F_ACC_TRUNC, root_creation, access), H5Fclose);
   ::unlink(memory.path().c_str());
-  DM_REQUIRE(file >= 0, ExitCode::io, "{}: libhdf5 cannot create it in memory: {}", path, detail::h5_message());
+  DM_REQUIRE(file >= 0, ExitCode::io, "{}: libhdf5 cannot create it in memory: {}", path,
+             detail::h5_message());
   {
     const H5Id root(DM_H5(H5Gopen2(file, "/", H5P_DEFAULT), path, "open the root group"), H5Gclose);
     for (const auto& [name, value] : attributes) write_attribute(root, path, name, value);

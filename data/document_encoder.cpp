@@ -76,6 +76,7 @@ class JsonLines {
       const std::string_view line = text.substr(0, end);
       text.remove_prefix(std::min(end + 1, text.size()));
       if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      check_line_length(line.size(), portion.source, number);
       encode_line(line, fmt::format("{}:{}", portion.source, number));
     }
   }

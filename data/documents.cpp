@@ -140,9 +140,7 @@ class Pass {
     const auto source = open_bytes(file.path);
     const std::string name = file.path == "-" ? "standard input" : file.path;
     switch (rule_for(file.name)) {
-      case DocumentRule::jsonl:
-        read_lines(*source, name);
-        break;
+      case DocumentRule::jsonl: read_lines(*source, name); break;
       case DocumentRule::blank_line: {
         BlankLineSplitter splitter(gatherer_);
         while (const size_t got = fill(*source)) splitter.feed({buffer_.data(), got});
@@ -193,9 +191,7 @@ class Pass {
       if (portion.text.size() < options_.portion_bytes) continue;
       const size_t newline = portion.text.rfind('\n');
       if (newline != std::string::npos) emit(newline + 1);
-      DM_REQUIRE(portion.text.size() <= kMaxJsonLineBytes, ExitCode::bad_data,
-                 "{}:{}: a line of more than {} MiB; split its document, or give it as a text file", name,
-                 line, kMaxJsonLineBytes >> 20);
+      check_line_length(portion.text.size(), name, line);
     }
     emit(portion.text.size());
   }
@@ -208,6 +204,12 @@ class Pass {
 };
 
 }  // namespace
+
+void check_line_length(size_t size_bytes, const std::string& source, int64_t line) {
+  DM_REQUIRE(size_bytes <= kMaxJsonLineBytes, ExitCode::bad_data,
+             "{}:{}: a line of more than {} MiB; split its document, or give it as a text file", source, line,
+             kMaxJsonLineBytes >> 20);
+}
 
 void DocumentReader::read(const std::vector<InputFile>& files,
                           const std::function<void(Portion)>& emit) const {

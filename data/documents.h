@@ -39,7 +39,9 @@ struct Portion {
 /// size is known before its first token is written: by this many.
 inline constexpr size_t kSideBytes = 64 << 10;
 
+/// A JSON line is parsed whole, so its length is bounded; throws ExitCode::bad_data for a longer one.
 inline constexpr size_t kMaxJsonLineBytes = 64 << 20;
+void check_line_length(size_t size_bytes, const std::string& source, int64_t line);
 
 struct DocumentReader {
   DocumentRule rule = DocumentRule::by_name;

@@ -18,7 +18,6 @@ constexpr hsize_t kMaxChunkBytes = 256 << 20;  // what one read may unpack
 constexpr size_t kChunkCacheBytes = 64 << 20;
 constexpr int64_t kScanTokens = 1 << 20;
 constexpr size_t kMaxListed = 1000;
-constexpr int kMaxListedDepth = 8;
 
 struct OpenFile {
   H5Id file, dataset;
@@ -127,8 +126,10 @@ OpenFile open_checked(const std::string& path, const std::string& name) {
   return open;
 }
 
-/// All datasets below a group; what hard links make of a loop ends at the depth.
-void find_datasets(hid_t group, const std::string& prefix, int depth, std::vector<std::string>& names) {
+/// All datasets below a group. Groups are told by their place in the file, so that a loop of hard links is
+/// gone through once.
+void find_datasets(hid_t group, const std::string& prefix, std::set<haddr_t>& seen,
+                   std::vector<std::string>& names) {
   H5G_info_t info;
   DM_H5(H5Gget_info(group, &info), prefix, "describe a group");
   for (hsize_t i = 0; i < info.nlinks && names.size() < kMaxListed; ++i) {
@@ -138,9 +139,11 @@ void find_datasets(hid_t group, const std::string& prefix, int depth, std::vecto
     H5L_info_t link;
     if (H5Lget_info(group, name, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD) continue;
     const H5Id object(DM_H5(H5Oopen(group, name, H5P_DEFAULT), prefix + name, "open it"), H5Oclose);
-    const H5I_type_t kind = H5Iget_type(object);
-    if (kind == H5I_DATASET) names.push_back(prefix + name);
-    if (kind == H5I_GROUP && depth > 0) find_datasets(object, prefix + name + "/", depth - 1, names);
+    H5O_info_t about;
+    DM_H5(H5Oget_info2(object, &about, H5O_INFO_BASIC), prefix + name, "describe it");
+    if (!seen.insert(about.addr).second || seen.size() > kMaxListed) continue;
+    if (about.type == H5O_TYPE_DATASET) names.push_back(prefix + name);
+    if (about.type == H5O_TYPE_GROUP) find_datasets(object, prefix + name + "/", seen, names);
   }
 }
 
@@ -151,7 +154,10 @@ Json describe_datasets(const std::string& path) {
     const H5Id file(DM_H5(H5Fopen(path.c_str(), H5F_ACC_RDONLY, read_access(path)), path, "open it"),
                     H5Fclose);
     const H5Id root(DM_H5(H5Gopen2(file, "/", H5P_DEFAULT), path, "open the root group"), H5Gclose);
-    find_datasets(root, "/", kMaxListedDepth, names);
+    H5O_info_t about;
+    DM_H5(H5Oget_info2(root, &about, H5O_INFO_BASIC), path, "describe the root group");
+    std::set<haddr_t> seen = {about.addr};
+    find_datasets(root, "/", seen, names);
   }
   Json datasets = Json::array();
   for (const std::string& name : names) try {

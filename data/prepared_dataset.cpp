@@ -14,26 +14,24 @@
 namespace dm::data {
 namespace {
 
-/// Widens to int32 and answers whether every id is below the vocabulary's size. Steps of fixed width, which
-/// the compiler turns into vector code.
+/// Widens to int32 and answers whether every id is below the vocabulary's size. Steps of fixed width without
+/// branches, which the compiler turns into vector code.
 template <class Token>
-bool widen(const char* bytes, int64_t count, int64_t vocab_size, int32_t* to) {
+bool widen(const char* bytes, int64_t count, int64_t vocab_size, int32_t* __restrict to) {
   constexpr int64_t kStep = 32;
-  const auto largest = static_cast<int32_t>(vocab_size - 1);
-  const auto* from = reinterpret_cast<const Token*>(bytes);
-  int32_t bad = 0;  // ids from 2^31 up become negative
+  const auto* __restrict from = reinterpret_cast<const Token*>(bytes);
+  const auto largest = static_cast<uint32_t>(vocab_size - 1);
+  uint32_t outside = 0;  // its top bit: an id has it, or `largest` less the id has
+  const auto one = [&](int64_t i) {
+    const auto id = static_cast<uint32_t>(from[i]);
+    to[i] = static_cast<int32_t>(id);
+    outside |= (largest - id) | id;
+  };
   int64_t i = 0;
   for (; i + kStep <= count; i += kStep)
-    for (int64_t j = 0; j < kStep; ++j) {
-      const auto id = static_cast<int32_t>(from[i + j]);
-      to[i + j] = id;
-      bad |= (id > largest) | (id < 0);
-    }
-  for (; i < count; ++i) {
-    to[i] = static_cast<int32_t>(from[i]);
-    bad |= (to[i] > largest) | (to[i] < 0);
-  }
-  return bad == 0;
+    for (int64_t j = 0; j < kStep; ++j) one(i + j);
+  for (; i < count; ++i) one(i);
+  return outside >> 31 == 0;
 }
 
 class Shard {

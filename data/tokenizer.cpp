@@ -14,8 +14,9 @@ class ByteTokenizer final : public Tokenizer {
   Hash128 hash() const override { return xxh3_128(name_.data(), name_.size()); }
 
   void encode(std::string_view text, std::vector<int32_t>& ids) const override {
-    ids.reserve(ids.size() + text.size());
-    for (const char byte : text) ids.push_back(static_cast<unsigned char>(byte));
+    const size_t begin = ids.size();
+    ids.resize(begin + text.size());
+    for (size_t i = 0; i < text.size(); ++i) ids[begin + i] = static_cast<unsigned char>(text[i]);
   }
   size_t complete_prefix(std::string_view text) const override { return utf8_boundary(text); }
 
