@@ -1,5 +1,6 @@
 #include "dist/environment.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -29,18 +30,15 @@ int64_t environment_number(const char* name) {
   return value;
 }
 
-/// How many processes the launcher says it started together, and which variable says so.
+/// How many processes the launcher says it started together, and which variable says so. Ranks of an mpirun
+/// inside a SLURM job see the variables of both; mpirun's count then.
 struct Launch {
   int64_t processes = 1;
   const char* variable = "";
 };
 Launch launch() {
-  if (environment_has("OMPI_")) {
-    if (const int64_t n = environment_number("OMPI_COMM_WORLD_SIZE"); n > 1)
-      return {n, "OMPI_COMM_WORLD_SIZE"};
-    return {};
-  }
-  if (const int64_t n = environment_number("SLURM_STEP_NUM_TASKS"); n > 1) return {n, "SLURM_STEP_NUM_TASKS"};
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (std::getenv(variable)) return {std::max<int64_t>(1, environment_number(variable)), variable};
   return {};
 }
 
@@ -77,8 +75,8 @@ Environment::Environment(int& argc, char**& argv) : impl_(std::make_unique<Impl>
   const Launch said = launch();
   // srun without a PMI plugin: Open MPI would end the process inside MPI_Init, with a code and a message of
   // its own.
-  const bool no_wire_up = !environment_has("OMPI_") && !environment_has("PMIX_") && !environment_has("PMI_");
-  if (said.processes > 1 && no_wire_up) refuse_singletons(said);
+  const bool by_srun = said.processes > 1 && std::strcmp(said.variable, "SLURM_STEP_NUM_TASKS") == 0;
+  if (by_srun && !environment_has("PMIX_") && !environment_has("PMI_")) refuse_singletons(said);
 
   int provided = MPI_THREAD_SINGLE;
   DM_MPI(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));

@@ -22,8 +22,8 @@ inline constexpr int64_t kMessageLimitBytes = int64_t{1} << 30;
 class Environment {
  public:
   /// MPI_Init_thread(MPI_THREAD_MULTIPLE). Refuses (ExitCode::usage, within two seconds) a launcher that
-  /// started N single processes instead of N ranks: OMPI_COMM_WORLD_SIZE > 1, or SLURM_STEP_NUM_TASKS > 1
-  /// with no OMPI_* set, while MPI's world is 1.
+  /// started N single processes instead of N ranks: OMPI_COMM_WORLD_SIZE > 1, or without it
+  /// SLURM_STEP_NUM_TASKS > 1, while MPI's world is 1.
   Environment(int& argc, char**& argv);
   ~Environment();  // finalises; never throws
 
