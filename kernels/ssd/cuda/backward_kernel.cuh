@@ -7,7 +7,8 @@
 //   dC = Σ_h (e ∘ dY) S  + (Σ_h G ∘ Δ) B
 //   dB = Σ_h (Δ v ∘ X) dS' + (Σ_h G ∘ Δ)ᵀ C
 // Two source warpgroups take the heads in turn (backward_sources.cuh), one state warpgroup takes them all
-// (backward_states.cuh), loads for the others and sums up the gradients of Δ, a and D two heads behind.
+// (backward_states.cuh) and loads for the others. A source warp sums up the gradients of Δ, a and D two heads
+// behind.
 
 #include "kernels/ssd/cuda/backward_sources.cuh"
 #include "kernels/ssd/cuda/backward_states.cuh"
@@ -22,8 +23,6 @@ template <int kRegisters>
 __device__ void registers_up() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
-
-constexpr int kBackwardThreads = 3 * kWarpgroup;
 
 /// da_parts, dd_parts [B, tiles, H]: one sum a tile, added up by ssd_sum_kernel.
 template <int P, int N>
@@ -69,6 +68,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
       my.filled(h).init(1);
       my.sourced(h).init(1);
     }
+    for (int h = 0; h < L::kSumsHeld; ++h) my.stated(h).init(32);  // a thread of each quad
     my.begun().init(1);
     Mbarrier::fence_init();
     my.begun().arrive_expecting(2 * L::Rows::kBytes);
@@ -79,54 +79,45 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   __syncthreads();
   my.begun().wait(0);
 
+  const int64_t token = my.row * shape.length + my.tile * kTile;
+  const int valid = static_cast<int>(min(int64_t{kTile}, shape.length - my.tile * kTile));
   if (group < 2) {
     registers_down<152>();
+    const int64_t part_at = (int64_t{my.row} * tiles + my.tile) * shape.heads;
+    const DecayOutputs outputs{args.ddt + token * shape.heads, da_parts + part_at, dd_parts + part_at,
+                               shape.heads, valid};
+    const auto sum_up = [&](int h) {
+      if (h < 0 || h / 2 % 4 != my.warp) return;
+      const int head = my.first_head + h;
+      my.stated(h).wait(my.sums_parity(h));
+      DecayGradient::of(my.sums(h), args.in.a[head], my.lane).store(outputs, head, my.lane);
+    };
     SourceRows<P, N> part;
     if (group == 0) part.make_bc(my);
-    __syncthreads();
+    sources_barrier();
     part.begin();
-    for (int h = group; h < heads; h += 2) {
+    int h = group;
+    for (; h < heads; h += 2) {
       const float skip = args.in.d[my.first_head + h];
       my.filled(h).wait(my.parity(h));
-      part.head(my, group, h, skip, maps.dx);
+      part.head(my, group, h, skip, maps.dx, [&] { sum_up(h - 2); });
     }
+    sum_up(h - 2);
     part.end(my, group);
   } else {
     registers_up<200>();
-    const int64_t token = my.row * shape.length + my.tile * kTile;
-    const int valid = static_cast<int>(min(int64_t{kTile}, shape.length - my.tile * kTile));
-    const auto sum_up = [&](int h) {
-      const int64_t head = my.first_head + h, part = (int64_t{my.row} * tiles + my.tile) * shape.heads + head;
-      const DecayGradient gradient = DecayGradient::of(my.sums(h), args.in.a[head], my.lane);
-      float* const ddt = args.ddt + token * shape.heads + head;
-      if (2 * my.lane < valid) ddt[2 * my.lane * shape.heads] = gradient.ddt.x;
-      if (2 * my.lane + 1 < valid) ddt[(2 * my.lane + 1) * shape.heads] = gradient.ddt.y;
-      if (my.lane == 0) {
-        da_parts[part] = gradient.da;
-        dd_parts[part] = gradient.dd;
-      }
-    };
-    // Head h's source rows and, since this warpgroup is past it, all else is done: its stage is free, its
-    // sums complete.
-    const auto finish = [&](int h) {
-      if (h < 0) return;
-      my.sourced(h).wait(my.parity(h));
-      if (h % 4 == my.warp) sum_up(h);
-    };
     StateParts<P, N> part;
     part.begin();
-    __syncthreads();
     for (int h = 0; h < heads; ++h) {
+      // Afterwards all warps here have done head h - 1 and know that the sources have done h - 2: its stage
+      // is free, and no barrier gets two phases ahead of who waits for it.
+      if (h > 1) my.sourced(h - 2).wait(my.parity(h - 2));
       warpgroup_barrier(group);
-      finish(h - 2);
       if (my.mine == 0) load(h + L::kStages - 2);
       my.filled(h).wait(my.parity(h));
       part.head(my, h);
     }
-    warpgroup_barrier(group);
-    finish(heads - 2);
-    finish(heads - 1);
-    for (int i = 0; i < 3; ++i) __syncthreads();  // as SourceRows::end
+    handover_barrier();
     part.end(my);
     StateParts<P, N>::store(my, part.dc, args.dc, token * args.dc_stride + bc_column, args.dc_stride, valid,
                             args.bc_element);

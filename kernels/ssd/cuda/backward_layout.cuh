@@ -52,6 +52,14 @@ struct BackwardLayout {
   static_assert(2 * Channels::kBytes >= Square::kBytes);
 };
 
+constexpr int kBackwardThreads = 3 * kWarpgroup;
+
+/// Among two of the three warpgroups: the sources, or the first source and the state warpgroup.
+__device__ inline void sources_barrier() { asm volatile("bar.sync 4, %0;" ::"n"(2 * kWarpgroup) : "memory"); }
+__device__ inline void handover_barrier() {
+  asm volatile("bar.sync 5, %0;" ::"n"(2 * kWarpgroup) : "memory");
+}
+
 /// Where a thread of the kernel stands.
 template <int P, int N>
 struct BackwardThread {
@@ -61,23 +69,37 @@ struct BackwardThread {
   int row, tile, first_head;
   Documents documents;
 
-  __device__ char* stage(int h) const { return shared.base + h % L::kStages * L::kStageBytes; }
-  __device__ uint32_t stage_address(int h) const { return shared.address + h % L::kStages * L::kStageBytes; }
+  __device__ char* stage(int h) const { return shared.base + unsigned(h) % L::kStages * L::kStageBytes; }
+  __device__ uint32_t stage_address(int h) const {
+    return shared.address + unsigned(h) % L::kStages * L::kStageBytes;
+  }
   __device__ const DecayRecord& decay(int h) const {
     return *reinterpret_cast<const DecayRecord*>(stage(h) + L::kDecay);
   }
   __device__ TileSums& sums(int h) const {
-    return reinterpret_cast<TileSums*>(shared.base + L::kSums)[h % L::kSumsHeld];
+    return reinterpret_cast<TileSums*>(shared.base + L::kSums)[unsigned(h) % L::kSumsHeld];
   }
   __device__ float4* bc() const { return reinterpret_cast<float4*>(shared.base + L::kBc) + mine; }
 
-  /// Head h's stage is filled; its source rows are done.
-  __device__ Mbarrier filled(int h) const { return {shared.address + L::kBarriers + h % L::kStages * 8}; }
-  __device__ Mbarrier sourced(int h) const {
-    return {shared.address + L::kBarriers + (L::kStages + h % L::kStages) * 8};
-  }
-  __device__ Mbarrier begun() const { return {shared.address + L::kBarriers + 2 * L::kStages * 8}; }
-  static __device__ uint32_t parity(int h) { return h / L::kStages & 1; }
+  /// Head h's stage is filled; its source rows are done, and the sums of the head two before are used; the
+  /// state warpgroup's sums are there.
+  __device__ Mbarrier filled(int h) const { return barrier(unsigned(h) % L::kStages); }
+  __device__ Mbarrier sourced(int h) const { return barrier(L::kStages + unsigned(h) % L::kStages); }
+  __device__ Mbarrier stated(int h) const { return barrier(2 * L::kStages + 1 + unsigned(h) % L::kSumsHeld); }
+  __device__ Mbarrier begun() const { return barrier(2 * L::kStages); }
+  __device__ Mbarrier barrier(int index) const { return {shared.address + L::kBarriers + index * 8}; }
+  static __device__ uint32_t parity(int h) { return unsigned(h) / L::kStages & 1; }  // of filled and sourced
+  static __device__ uint32_t sums_parity(int h) { return unsigned(h) / L::kSumsHeld & 1; }  // of stated
+};
+
+/// Where the gradients that belong to a head and tile go: this tile's first token, and the part of a sum over
+/// tiles.
+struct DecayOutputs {
+  float* ddt;  // [tokens, H]
+  float* da_parts;
+  float* dd_parts;
+  int64_t heads;
+  int valid;
 };
 
 /// Gradients of Δ, a and D of one head and tile, by one warp. With l_t = Δ_t a the log decay of token t,
@@ -105,6 +127,14 @@ struct DecayGradient {
     return {{column.x + after.x + a * dl.x, column.y + after.y + a * dl.y},
             warp_sum(dt.x * dl.x + dt.y * dl.y),
             warp_sum(diagonal.x + diagonal.y)};
+  }
+
+  __device__ void store(const DecayOutputs& out, int head, int lane) const {
+    if (2 * lane < out.valid) out.ddt[2 * lane * out.heads + head] = ddt.x;
+    if (2 * lane + 1 < out.valid) out.ddt[(2 * lane + 1) * out.heads + head] = ddt.y;
+    if (lane != 0) return;
+    out.da_parts[head] = da;
+    out.dd_parts[head] = dd;
   }
 };
 

@@ -34,8 +34,10 @@ struct SourceRows {
     for (float& v : scores) v = 0.f;
   }
 
-  /// `source` 0 or 1: which of the two warpgroups.
-  __device__ void head(const BackwardThread<P, N>& my, int source, int h, float skip, const CUtensorMap& dx) {
+  /// `source` 0 or 1: which of the two warpgroups. `meanwhile` runs where the tensor cores are waited for.
+  template <typename Meanwhile>
+  __device__ void head(const BackwardThread<P, N>& my, int source, int h, float skip, const CUtensorMap& dx,
+                       Meanwhile meanwhile) {
     char* const stage = my.stage(h);
     const uint32_t address = my.stage_address(h);
     const int q = my.q, r = my.r, warp = my.warp, lane = my.lane;
@@ -54,6 +56,8 @@ struct SourceRows {
     wgmma_commit();
 
     TileSums& out = my.sums(h);
+    const float product = warp_sum(image_product(stage + L::kState, stage + L::kDstate, my.mine));
+    if (lane == 0) out.state[warp] = product;
     if (warp == 0) reinterpret_cast<float2*>(out.dt)[lane] = reinterpret_cast<const float2*>(decay.dt)[lane];
     const float sum[2] = {decay.sum[r], decay.sum[r + 8]}, step[2] = {decay.dt[r], decay.dt[r + 8]};
     const int last[2] = {my.documents.last(r), my.documents.last(r + 8)};
@@ -120,6 +124,7 @@ struct SourceRows {
         out.after[r + 8 * half] = v;
       }
     }
+    meanwhile();
     const int staged_at = L::kOut + source * Channels::kBytes;
     char* const staged = my.shared.base + staged_at;
     if (my.mine == 0) bulk_wait_read<0>();  // the head before has left
@@ -146,12 +151,12 @@ struct SourceRows {
   /// barriers).
   __device__ void end(const BackwardThread<P, N>& my, int source) {
     if (my.mine == 0) bulk_wait_all();
-    __syncthreads();  // nobody reads B Cᵀ any more
+    sources_barrier();  // nobody reads B Cᵀ any more
     if (source == 1)
 #pragma unroll
       for (int j = 0; j < 8; ++j)
         my.bc()[j * kWarpgroup] = {scores[4 * j], scores[4 * j + 1], scores[4 * j + 2], scores[4 * j + 3]};
-    __syncthreads();
+    sources_barrier();
     if (source == 0) {
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
@@ -163,21 +168,39 @@ struct SourceRows {
             pack(scores[4 * j + 2] + other.z, scores[4 * j + 3] + other.w);
       }
       fence_async();
+      handover_barrier();
     }
-    __syncthreads();
   }
 
  private:
+  /// This thread's part of the sum over the products of two images' elements.
+  static __device__ float image_product(const char* one, const char* other, int thread) {
+    float sum = 0.f;
+#pragma unroll
+    for (int i = 0; i < L::Image::kBytes; i += kWarpgroup * 16) {
+      const uint4 a = *reinterpret_cast<const uint4*>(one + i + thread * 16);
+      const uint4 b = *reinterpret_cast<const uint4*>(other + i + thread * 16);
+      sum += low(a.x) * low(b.x) + high(a.x) * high(b.x) + low(a.y) * low(b.y) + high(a.y) * high(b.y) +
+             low(a.z) * low(b.z) + high(a.z) * high(b.z) + low(a.w) * low(b.w) + high(a.w) * high(b.w);
+    }
+    return sum;
+  }
+
   /// Adds up over the warp's rows; afterwards values 0 and 1 are those of columns 2 lane and 2 lane + 1.
   static __device__ void sum_rows(float (&v)[16], int lane) {
+    halve<8>(v, lane, 16);
+    halve<4>(v, lane, 8);
+    halve<2>(v, lane, 4);
+  }
+
+  /// Lanes `step` apart add up 2 kCount values and keep one half of them each.
+  template <int kCount>
+  static __device__ void halve(float (&v)[16], int lane, int step) {
+    const bool upper = lane & step;
 #pragma unroll
-    for (int step = 16, count = 8; step >= 4; step /= 2, count /= 2) {
-      const bool upper = lane & step;
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        const float away = upper ? v[i] : v[i + count], keep = upper ? v[i + count] : v[i];
-        v[i] = keep + __shfl_xor_sync(~0u, away, step);
-      }
+    for (int i = 0; i < kCount; ++i) {
+      const float away = upper ? v[i] : v[i + kCount], keep = upper ? v[i + kCount] : v[i];
+      v[i] = keep + __shfl_xor_sync(~0u, away, step);
     }
   }
 };

@@ -50,17 +50,6 @@ struct StateParts {
     wgmma_commit();
 
     TileSums& out = my.sums(h);
-    float product = 0.f;
-#pragma unroll 2
-    for (int i = my.mine * 16; i < L::Image::kBytes; i += kWarpgroup * 16) {
-      const uint4 s = *reinterpret_cast<const uint4*>(stage + L::kState + i);
-      const uint4 ds = *reinterpret_cast<const uint4*>(stage + L::kDstate + i);
-      product += low(s.x) * low(ds.x) + high(s.x) * high(ds.x) + low(s.y) * low(ds.y) +
-                 high(s.y) * high(ds.y) + low(s.z) * low(ds.z) + high(s.z) * high(ds.z) +
-                 low(s.w) * low(ds.w) + high(s.w) * high(ds.w);
-    }
-    product = warp_sum(product);
-    if (lane == 0) out.state[warp] = product;
     if (my.mine == 0) out.through = decay_through(decay, my.documents);
 
     wgmma_wait<2>();
@@ -78,6 +67,7 @@ struct StateParts {
       const float v = quad_sum(inner[half]) * before[half];
       if (q == 0) out.before[r + 8 * half] = v;
     }
+    if (q == 0) my.stated(h).arrive();
     wgmma_wait<0>();
     wgmma_pin(dc);
     wgmma_pin(db);

@@ -32,8 +32,9 @@ struct ForwardLayout {
   static constexpr int kImage = kStages * kStageBytes;
   static constexpr int kScaled = kImage + kHeads * Image::kBytes;
   static constexpr int kCb = kScaled + kHeads * Channels::kBytes;
-  static constexpr int kCbStride = 72;  // floats: the rows of a warp's access fall into different banks
-  static constexpr int kBarriers = kCb + kTile * kCbStride * 4;
+  static constexpr int kCbBytes =
+      10 * 1024;  // C Bᵀ on and below the diagonal in blocks of 16 x 16, of this step and the one before
+  static constexpr int kBarriers = kCb + 2 * kCbBytes;
   static constexpr int kBytes = kBarriers + 64 + 1024;  // 1024 to align
 };
 
@@ -57,7 +58,6 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   const auto arrival = [&](int tile) {
     return Mbarrier{shared.address + L::kBarriers + tile % L::kStages * 8};
   };
-  const Mbarrier cb_read{shared.address + L::kBarriers + L::kStages * 8};
   const auto load = [&](int tile) {
     if (tile >= tiles) return;
     const uint32_t stage = shared.address + tile % L::kStages * L::kStageBytes;
@@ -73,7 +73,6 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   };
   if (thread == 0) {
     for (int i = 0; i < L::kStages; ++i) arrival(i).init(1);
-    cb_read.init(kHeads * 4);
     Mbarrier::fence_init();
   }
   __syncthreads();
@@ -84,7 +83,6 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   char* const scaled = shared.base + L::kScaled + group * Channels::kBytes;
   const uint32_t image_address = shared.address + L::kImage + group * Image::kBytes;
   const uint32_t scaled_address = shared.address + L::kScaled + group * Channels::kBytes;
-  float* const cb = reinterpret_cast<float*>(shared.base + L::kCb);
   const float skip = args.in.d[head];
   const int64_t state_at = (row * shape.heads + head) * int64_t(P * N);
   const uint64_t* const begins = table.begins + int64_t{row} * tiles;
@@ -136,14 +134,17 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     fence_async();
 
     wgmma_wait<1>();
-    if (tile > 0) cb_read.wait(tile - 1 & 1);
+    // Block (rows 16 w, columns 16 k) in the order of accumulators: what a lane writes here, the same lane of
+    // warp w reads.
+    float4* const cb = reinterpret_cast<float4*>(shared.base + L::kCb + tile % 2 * L::kCbBytes) + lane;
 #pragma unroll
     for (int slice = 0; slice < kSlices; ++slice) {
       wgmma_pin(product[slice]);
-#pragma unroll
-      for (int i = 0; i < 8; i += 2)
-        *reinterpret_cast<float2*>(cb + (r + i % 4 * 4) * L::kCbStride + 16 * (group * kSlices + slice) +
-                                   i / 4 * 8 + 2 * q) = {product[slice][i], product[slice][i + 1]};
+      const int k = group * kSlices + slice;
+      float4* const block = cb + (warp * (warp + 1) / 2 + k) * 64;
+      if (k > warp) continue;
+      block[0] = {product[slice][0], product[slice][1], product[slice][2], product[slice][3]};
+      block[32] = {product[slice][4], product[slice][5], product[slice][6], product[slice][7]};
     }
     if (mine == 0) bulk_wait_read<0>();  // y and the image of the tile before have left
     __syncthreads();
@@ -176,10 +177,12 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
       const int s = 8 * j + 2 * q;
       const float2 from = *reinterpret_cast<const float2*>(decay.sum + s);
       const float2 step = *reinterpret_cast<const float2*>(decay.dt + s);
+      const float4 products = cb[(warp * (warp + 1) / 2 + j / 2) * 64 + j % 2 * 32];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int t = r + 8 * half;
-        const float2 product = *reinterpret_cast<const float2*>(cb + t * L::kCbStride + s);
+        const float2 product =
+            half == 0 ? make_float2(products.x, products.y) : make_float2(products.z, products.w);
         const unsigned reach = t - first[half];
         const float l0 = exp2_fast(unsigned(s - first[half]) <= reach ? sum[half] - from.x : kMinusInfinity);
         const float l1 =
@@ -187,8 +190,6 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
         scores[j / 2][j % 2 * 2 + half] = pack(product.x * step.x * l0, product.y * step.y * l1);
       }
     }
-    __syncwarp();
-    if (lane == 0) cb_read.arrive();
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k)

@@ -33,8 +33,9 @@ template <int kCols, typename Factor>
 __device__ void scale_rows(char* target, const char* source, int thread, Factor factor) {
   using Layout = Tile<kTile, kCols>;
 #pragma unroll
-  for (int i = thread; i < kTile * Layout::kPieces; i += kWarpgroup) {
-    const int row = i / Layout::kPieces, at = Layout::offset(row, i % Layout::kPieces * 8);
+  for (int i = 0; i < kTile * Layout::kPieces; i += kWarpgroup) {
+    const int row = (i + thread) / Layout::kPieces,
+              at = Layout::offset(row, (i + thread) % Layout::kPieces * 8);
     uint4 piece = *reinterpret_cast<const uint4*>(source + at);
     const float f = factor(row);
     piece = {scale(piece.x, f), scale(piece.y, f), scale(piece.z, f), scale(piece.w, f)};
