@@ -66,6 +66,20 @@ TEST(Run, ManyRanksComputeWhatOneComputes) {
   EXPECT_LT(loss.back(), loss.front() - 0.5);  // and something was learnt
 }
 
+TEST(Run, Float32FollowsToAThousandth) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig reference = tiny_run(folder.path(), "alone", 50),
+            config = tiny_run(folder.path(), "together", 50);
+  reference.train.dtype = config.train.dtype = "f32";
+  run_alone(reference, *group);
+  run(config, *group);
+  const std::vector<double> loss = test::metric(config.train.run_dir, "loss"),
+                            expected = test::metric(reference.train.run_dir, "loss");
+  ASSERT_EQ(loss.size(), expected.size());
+  for (size_t step = 0; step < loss.size(); ++step) EXPECT_NEAR(loss[step], expected[step], 1e-3) << step;
+}
+
 TEST(Run, RanksWithoutRowsTakePart) {
   const auto group = test::mpi().make_world_group();
   const SharedFolder folder(*group);
