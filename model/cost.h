@@ -1,6 +1,6 @@
 #pragma once
 // What a model costs by counting: parameters, floating-point operations and bytes moved, per token and stage.
-// The counts are those of the fused bf16 execution (docs/performance.md derives each), a multiply-add being
+// The counts are those of the fused bf16 execution (docs/model.md derives them), a multiply-add being
 // two operations.
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/error.h"
 #include "kernels/adamw/adamw.h"
@@ -62,14 +63,17 @@ model::Parameters read_parameters(GoldenFile& file, const std::vector<model::Par
                                   const std::string& prefix, at::ScalarType dtype) {
   model::Parameters leaves;
   for (const auto& [name, values] : file.group("param")) leaves.emplace(prefix + name, leaf(values, dtype));
+  std::set<std::string> declared;
   for (const model::ParameterInfo& info : infos) {
+    declared.insert(info.name);
     const auto found = leaves.find(info.name);
     DM_REQUIRE(found != leaves.end(), ExitCode::bad_data, "{}: no parameter '{}'", file.path(), info.name);
     DM_REQUIRE(found->second.sizes().vec() == info.shape, ExitCode::bad_data, "{}: '{}' has another shape",
                file.path(), info.name);
   }
-  DM_REQUIRE(leaves.size() == infos.size(), ExitCode::bad_data,
-             "{}: {} parameters, of which the model uses {}", file.path(), leaves.size(), infos.size());
+  for (const auto& [name, values] : leaves)
+    DM_REQUIRE(declared.contains(name), ExitCode::bad_data, "{}: parameter '{}' is not used", file.path(),
+               name);
   return leaves;
 }
 

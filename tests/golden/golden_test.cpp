@@ -74,7 +74,7 @@ int run(int argc, char** argv) {
   int failed = 0;
   for (const std::string& path : paths)
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) failed += report(path, dtype) ? 0 : 1;
-  fmt::print("{} files, float64 and float32: {}\n", paths.size(),
+  fmt::print("{} file(s), float64 and float32: {}\n", paths.size(),
              failed == 0 ? "all accepted" : fmt::format("{} FAILED", failed));
   return failed == 0 ? 0 : 1;
 }

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/model/models.h"
+#include "tests/support/refusal.h"
 
 namespace dm::model {
 namespace {
@@ -12,7 +13,7 @@ std::string refusal(const std::function<void(ModelConfig&)>& change, const std::
   ModelConfig config = small_config(pattern, mixer);
   validate(config);
   change(config);
-  return message_of(ExitCode::usage, [&] { validate(config); });
+  return test::refusal(ExitCode::usage, [&] { validate(config); });
 }
 
 TEST(Validate, SizesThatDoNotDivide) {
@@ -69,7 +70,7 @@ TEST(Fields, EveryFormOfLambdaIsAChoice) {
   FieldTable table;
   table.add("model", config);
   for (const std::string& name : lambda_form_names()) table.set("lambda", name, "test");
-  EXPECT_THAT(message_of(ExitCode::usage, [&] { table.set("lambda", "heads", "--lambda"); }),
+  EXPECT_THAT(test::refusal(ExitCode::usage, [&] { table.set("lambda", "heads", "--lambda"); }),
               HasSubstr("heads"));
 }
 

@@ -28,6 +28,18 @@ TEST(Cost, ParametersAreCounted) {
   }
 }
 
+TEST(Cost, EachLayerHasItsOwnParameters) {
+  const ModelConfig config = small_config("DMSF DDDDDDDD");  // more than ten: layer 1 is not layer 10
+  const ModelCost cost = model_cost(config);
+  for (const LayerCost& layer : cost.layers) {
+    int64_t count = 0;
+    for (const ParameterInfo& info : parameter_infos(config))
+      if (info.name.starts_with("backbone.layers." + std::to_string(layer.layer) + "."))
+        count += info.count();
+    EXPECT_EQ(layer.parameters, count) << layer.letter << layer.layer;
+  }
+}
+
 TEST(Cost, StagesOfADifferentialLayer) {
   // The table of the performance page, written out for D 1024, H 64 of both branches, N 128, Q 128.
   const double d = 1024, h = 64, n = 128, q = 128, w = 4 * d + 4 * n + h, c = 2 * d + 4 * n, f = 0.75;

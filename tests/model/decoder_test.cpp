@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/model/models.h"
+#include "tests/support/refusal.h"
 
 namespace dm::model {
 namespace {
@@ -71,7 +72,7 @@ TEST(Decoder, ABatchOfAnotherSizeIsRefused) {
   const ModelConfig config = small_config("D");
   const LanguageModel model(config, random_parameters(config, at::kFloat));
   Decoder decoder(model, 2);
-  EXPECT_NE(message_of(ExitCode::internal, [&] { decoder.step(at::zeros({3}, at::kLong)); }), "");
+  EXPECT_NE(test::refusal(ExitCode::internal, [&] { decoder.step(at::zeros({3}, at::kLong)); }), "");
 }
 
 }  // namespace

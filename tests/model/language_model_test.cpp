@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/model/models.h"
+#include "tests/support/refusal.h"
 
 namespace dm::model {
 namespace {
@@ -167,7 +168,7 @@ TEST(LanguageModel, RefusesOtherWeights) {
   const auto refusal = [&](const std::function<void(Parameters&)>& change) {
     Parameters parameters = random_parameters(config, at::kFloat);
     change(parameters);
-    return message_of(ExitCode::bad_data, [&] { LanguageModel(config, parameters); });
+    return test::refusal(ExitCode::bad_data, [&] { LanguageModel(config, parameters); });
   };
   EXPECT_EQ(refusal([&](Parameters& p) { p.erase(name); }),
             name + " is missing: the weights are not of this model");

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "core/error.h"
 #include "model/layers/registry.h"
 
 namespace dm::model {
@@ -107,17 +108,6 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor x = a.detach().contiguous(), y = b.detach().contiguous();
   return x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type() &&
          std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
-}
-
-std::string message_of(ExitCode code, const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(code)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 }  // namespace dm::model

@@ -1,11 +1,9 @@
 #pragma once
 // Small models for the tests: every letter, mixer and form of λ, with weights that no symmetry hides.
 
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "model/language_model.h"
 #include "model/layers/layer.h"
 
@@ -33,8 +31,5 @@ at::Tensor one_document(int64_t batch, int64_t length);
 /// ‖a − b‖ / ‖b‖; NaN stays NaN, so that EXPECT_LE refuses it.
 double relative_error(const at::Tensor& a, const at::Tensor& b);
 bool same_bits(const at::Tensor& a, const at::Tensor& b);
-
-/// Runs `action`, which must throw with this code, and returns the message.
-std::string message_of(ExitCode code, const std::function<void()>& action);
 
 }  // namespace dm::model

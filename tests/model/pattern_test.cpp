@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/model/models.h"
+#include "tests/support/refusal.h"
 
 namespace dm::model {
 namespace {
@@ -15,7 +16,7 @@ std::string letters(const std::string& pattern, int64_t layers = 0) {
 }
 
 std::string refusal(const std::string& pattern, int64_t layers = 0) {
-  return message_of(ExitCode::usage, [&] { letters(pattern, layers); });
+  return test::refusal(ExitCode::usage, [&] { letters(pattern, layers); });
 }
 
 TEST(Pattern, LettersRepeatsAndGroups) {

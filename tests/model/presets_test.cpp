@@ -4,6 +4,7 @@
 #include <set>
 
 #include "tests/model/models.h"
+#include "tests/support/refusal.h"
 
 namespace dm::model {
 namespace {
@@ -74,7 +75,7 @@ TEST(Presets, APatternMayBeOverridden) {
 }
 
 TEST(Presets, UnknownNameListsTheKnown) {
-  const std::string message = message_of(ExitCode::usage, [] { preset("diffmamba2-3b"); });
+  const std::string message = test::refusal(ExitCode::usage, [] { preset("diffmamba2-3b"); });
   EXPECT_THAT(message,
               testing::HasSubstr("--preset diffmamba2-3b: no such preset; known: diffmamba2-130m, "));
   EXPECT_THAT(message, testing::HasSubstr("mamba1-tiny"));

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tests/model/models.h"
+#include "tests/support/refusal.h"
 
 namespace dm::model {
 namespace {
@@ -106,10 +107,10 @@ TEST(Sampling, SeedRowAndPositionEachMatter) {
 TEST(Sampling, RefusesLogitsThatAreNotFinite) {
   at::Tensor logits = rows(1);
   logits[0][3] = std::nan("");
-  EXPECT_THAT(message_of(ExitCode::internal,
-                         [&] {
-                           sample(logits, {}, {{4, 9}});
-                         }),
+  EXPECT_THAT(test::refusal(ExitCode::internal,
+                            [&] {
+                              sample(logits, {}, {{4, 9}});
+                            }),
               testing::HasSubstr("logit 3 of row 4 at position 9 is nan"));
 }
 
