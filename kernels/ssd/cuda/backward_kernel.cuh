@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   const int64_t token = my.row * shape.length + my.tile * kTile;
   const int valid = static_cast<int>(min(int64_t{kTile}, shape.length - my.tile * kTile));
   if (group < 2) {
-    registers_down<152>();
+    registers_down<L::kSourceRegisters>();
     const int64_t part_at = (int64_t{my.row} * tiles + my.tile) * shape.heads;
     const DecayOutputs outputs{args.ddt + token * shape.heads, da_parts + part_at, dd_parts + part_at,
                                shape.heads, valid};
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     sum_up(h - 2);
     part.end(my, group);
   } else {
-    registers_up<200>();
+    registers_up<L::kStateRegisters>();
     StateParts<P, N> part;
     part.begin();
     for (int h = 0; h < heads; ++h) {

@@ -28,6 +28,10 @@ struct BackwardLayout {
   static constexpr int kStages = P == 32 ? 4 : 3;
   static constexpr int kSumsHeld =
       P == 32 ? 8 : 4;  // more than heads between the first to write and the one summed up
+  // Registers of a thread of each role, of 168 at the start. With P 32 nothing spills; with fewer for the
+  // state warpgroup the compiler waits after every product of P 64.
+  static constexpr int kSourceRegisters = 152;
+  static constexpr int kStateRegisters = 200;
   using Rows = Tile<kTile, N>;
   using Channels = Tile<kTile, P>;
   using Image = Tile<N, P>;

@@ -21,7 +21,7 @@ struct StateParts {
   __device__ void head(const BackwardThread<P, N>& my, int h) {
     char* const stage = my.stage(h);
     const uint32_t address = my.stage_address(h);
-    const int q = my.q, r = my.r, warp = my.warp, lane = my.lane;
+    const int q = my.q, r = my.r;
     const DecayRecord& decay = my.decay(h);
     float reached[P / 2];  // C S
     wgmma_fence();
@@ -34,40 +34,37 @@ struct StateParts {
     const float before[2] = {decay_before(decay, my.documents, r), decay_before(decay, my.documents, r + 8)};
     const float weight[2] = {decay_after(decay, my.documents, r) * decay.dt[r],
                              decay_after(decay, my.documents, r + 8) * decay.dt[r + 8]};
-    const int at_row = warp * 16 + lane % 16, at_col = lane / 16 * 8;
-    uint32_t dy[P / 16][4], x[P / 16][4];
-    scaled(dy, address + L::kDy, at_row, at_col, before);
-    wgmma_fence();
+    const auto sum_reached = [&] {
+      wgmma_pin(reached);
+      float inner[2] = {0.f, 0.f};
 #pragma unroll
-    for (int k = 0; k < P / 16; ++k)
-      Wgmma<N>::template registers<0>(dc, dy[k], L::Image::along_rows(address + L::kState, 0, 16 * k), 1);
-    wgmma_commit();
-    scaled(x, address + L::kX, at_row, at_col, weight);
-    wgmma_fence();
+      for (int i = 0; i < P / 2; i += 2) {
+        const int half = i % 4 / 2;
+        const uint32_t pair = *reinterpret_cast<const uint32_t*>(
+            stage + L::kDy + Channels::offset(r + 8 * half, i / 4 * 8 + 2 * q));
+        inner[half] += low(pair) * reached[i] + high(pair) * reached[i + 1];
+      }
+      TileSums& out = my.sums(h);
+      if (my.mine == 0) out.through = decay_through(decay, my.documents);
 #pragma unroll
-    for (int k = 0; k < P / 16; ++k)
-      Wgmma<N>::template registers<0>(db, x[k], L::Image::along_rows(address + L::kDstate, 0, 16 * k), 1);
-    wgmma_commit();
-
-    TileSums& out = my.sums(h);
-    if (my.mine == 0) out.through = decay_through(decay, my.documents);
-
-    wgmma_wait<2>();
-    wgmma_pin(reached);
-    float inner[2] = {0.f, 0.f};
-#pragma unroll
-    for (int i = 0; i < P / 2; i += 2) {
-      const int half = i % 4 / 2;
-      const uint32_t pair = *reinterpret_cast<const uint32_t*>(
-          stage + L::kDy + Channels::offset(r + 8 * half, i / 4 * 8 + 2 * q));
-      inner[half] += low(pair) * reached[i] + high(pair) * reached[i + 1];
+      for (int half = 0; half < 2; ++half) {
+        const float v = quad_sum(inner[half]) * before[half];
+        if (q == 0) out.before[r + 8 * half] = v;
+      }
+      if (q == 0) my.stated(h).arrive();
+    };
+    // With 64 channels the registers do not hold all three products at once.
+    constexpr bool kTogether = P == 32;
+    if constexpr (!kTogether) {
+      wgmma_wait<0>();
+      sum_reached();
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float v = quad_sum(inner[half]) * before[half];
-      if (q == 0) out.before[r + 8 * half] = v;
+    accumulate<kTogether>(dc, address + L::kDy, address + L::kState, my, before);
+    accumulate<kTogether>(db, address + L::kX, address + L::kDstate, my, weight);
+    if constexpr (kTogether) {
+      wgmma_wait<2>();
+      sum_reached();
     }
-    if (q == 0) my.stated(h).arrive();
     wgmma_wait<0>();
     wgmma_pin(dc);
     wgmma_pin(db);
@@ -105,14 +102,26 @@ struct StateParts {
   }
 
  private:
-  /// The warp's rows of a tile as operand A, each times its factor.
-  static __device__ void scaled(uint32_t (&a)[P / 16][4], uint32_t tile, int row, int col,
-                                const float (&factor)[2]) {
+  /// d += (factor ∘ tile) imageᵀ, on its way when this returns, or done.
+  template <bool kOnItsWay>
+  static __device__ void accumulate(float (&d)[N / 2], uint32_t tile, uint32_t image,
+                                    const BackwardThread<P, N>& my, const float (&factor)[2]) {
+    const int row = my.warp * 16 + my.lane % 16, col = my.lane / 16 * 8;
+    uint32_t a[P / 16][4];
 #pragma unroll
     for (int k = 0; k < P / 16; ++k) {
       load_matrix(a[k], tile + Channels::offset(row, 16 * k + col));
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[k][i] = scale(a[k][i], factor[i % 2]);
+    }
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < P / 16; ++k)
+      Wgmma<N>::template registers<0>(d, a[k], L::Image::along_rows(image, 0, 16 * k), 1);
+    wgmma_commit();
+    if constexpr (!kOnItsWay) {
+      wgmma_wait<0>();
+      wgmma_pin(d);
     }
   }
 };
