@@ -1,25 +1,31 @@
 #include "kernels/adamw/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
+#include "core/parallel.h"
+#include "kernels/adamw/adamw_cpu.h"
 
 namespace dm::kernels {
 
 template <class T>
 void adamw(T* weight, T* m, T* v, const T* grad, int64_t count, const AdamWStep& step) {
-  DM_CHECK(step.step >= 1, "adamw: step {} is not counted from 1", step.step);
-  const auto beta1 = static_cast<T>(step.beta1), beta2 = static_cast<T>(step.beta2),
-             eps = static_cast<T>(step.eps);
-  const auto scale = static_cast<T>(step.grad_scale), keep = static_cast<T>(1 - step.lr * step.weight_decay);
-  const auto rate = static_cast<T>(step.lr / (1 - std::pow(step.beta1, step.step)));
-  const auto root = static_cast<T>(std::sqrt(1 - std::pow(step.beta2, step.step)));
-  for (int64_t i = 0; i < count; ++i) {
-    const T g = scale * grad[i];
-    m[i] = beta1 * m[i] + (1 - beta1) * g;
-    v[i] = beta2 * v[i] + (1 - beta2) * (g * g);
-    weight[i] = keep * weight[i] - rate * (m[i] / (std::sqrt(v[i]) / root + eps));
-  }
+  DM_CHECK(step.step >= 1, "adamw: step is {}, expected at least 1", step.step);
+  const auto power = static_cast<double>(step.step);
+  const AdamWFactors<T> factors{static_cast<T>(step.beta1),
+                                static_cast<T>(step.beta2),
+                                static_cast<T>(step.eps),
+                                static_cast<T>(step.grad_scale),
+                                static_cast<T>(1 - step.lr * step.weight_decay),
+                                static_cast<T>(step.lr / (1 - std::pow(step.beta1, power))),
+                                static_cast<T>(std::sqrt(1 - std::pow(step.beta2, power)))};
+  constexpr int64_t kElements = 1 << 15;  // of a task: four arrays of it fill a core's second-level cache
+  parallel_for((count + kElements - 1) / kElements, [&](int64_t task) {
+    const int64_t begin = task * kElements;
+    DM_SIMD_CALL(adamw_task<T>)
+    (weight + begin, m + begin, v + begin, grad + begin, std::min(kElements, count - begin), factors);
+  });
 }
 
 template void adamw(float*, float*, float*, const float*, int64_t, const AdamWStep&);

@@ -10,16 +10,18 @@ template <class T>
 struct Whole {
   DM_INLINE Vec<T> get(const T* from) const { return load(from); }
   DM_INLINE void put(T* to, const Vec<T>& v) const { store(to, v); }
-  DM_INLINE Vec<T> keep(const Vec<T>& v) const { return v; }
+  DM_INLINE Vec<T> keep(const Vec<T>& v, const Vec<T>& = Vec<T>{}) const { return v; }
 };
 
-/// Reads and writes the first `count` lanes; reads zeros beyond, and keep() makes zeros there.
+/// Reads and writes the first `count` lanes; reads zeros beyond, and keep() puts `beyond` there.
 template <class T>
 struct Part {
   int64_t count;
   DM_INLINE Vec<T> get(const T* from) const { return load_part(from, count); }
   DM_INLINE void put(T* to, const Vec<T>& v) const { store_part(to, v, count); }
-  DM_INLINE Vec<T> keep(const Vec<T>& v) const { return lanes_from<T>(count) ? Vec<T>{} : v; }
+  DM_INLINE Vec<T> keep(const Vec<T>& v, const Vec<T>& beyond = Vec<T>{}) const {
+    return lanes_from<T>(count) ? beyond : v;
+  }
 };
 
 /// f(i, access) for i = begin, begin + kLanes, ..: whole vectors while they fit, then the rest of the row.

@@ -114,6 +114,16 @@ DM_INLINE T sum_lanes(const Vec<T>& v) {
   }
 }
 
+template <class T, int Step = kLanes<T> / 2>
+DM_INLINE T max_lanes(const Vec<T>& v) {
+  if constexpr (Step == 0) {
+    return v[0];
+  } else {
+    const Vec<T> other = swap_blocks<Step>(v, typename MakeIndices<kLanes<T>>::type{});
+    return max_lanes<T, Step / 2>(v > other ? v : other);
+  }
+}
+
 /// Transposes a square of kLanes x kLanes held in rows.
 template <class T, int Step = 1>
 DM_INLINE void transpose_square(Vec<T>* rows) {
