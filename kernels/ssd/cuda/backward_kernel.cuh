@@ -70,6 +70,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     }
     for (int h = 0; h < L::kSumsHeld; ++h) my.stated(h).init(32);  // a thread of each quad
     my.begun().init(1);
+    my.handed().init(kWarpgroup);
     Mbarrier::fence_init();
     my.begun().arrive_expecting(2 * L::Rows::kBytes);
     load_tile<N>(my.shared.address + L::kC, maps.c, bc_column, my.tile * kTile, my.row, my.begun());
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
       my.filled(h).wait(my.parity(h));
       part.head(my, h);
     }
-    handover_barrier();
+    my.handed().wait(0);
     part.end(my);
     StateParts<P, N>::store(my, part.dc, args.dc, token * args.dc_stride + bc_column, args.dc_stride, valid,
                             args.bc_element);

@@ -58,11 +58,8 @@ struct BackwardLayout {
 
 constexpr int kBackwardThreads = 3 * kWarpgroup;
 
-/// Among two of the three warpgroups: the sources, or the first source and the state warpgroup.
+/// Among the source warpgroups.
 __device__ inline void sources_barrier() { asm volatile("bar.sync 4, %0;" ::"n"(2 * kWarpgroup) : "memory"); }
-__device__ inline void handover_barrier() {
-  asm volatile("bar.sync 5, %0;" ::"n"(2 * kWarpgroup) : "memory");
-}
 
 /// Where a thread of the kernel stands.
 template <int P, int N>
@@ -90,7 +87,9 @@ struct BackwardThread {
   __device__ Mbarrier filled(int h) const { return barrier(unsigned(h) % L::kStages); }
   __device__ Mbarrier sourced(int h) const { return barrier(L::kStages + unsigned(h) % L::kStages); }
   __device__ Mbarrier stated(int h) const { return barrier(2 * L::kStages + 1 + unsigned(h) % L::kSumsHeld); }
+  /// The tiles of B and C are there; the sum over heads of the scores is.
   __device__ Mbarrier begun() const { return barrier(2 * L::kStages); }
+  __device__ Mbarrier handed() const { return barrier(2 * L::kStages + 1 + L::kSumsHeld); }
   __device__ Mbarrier barrier(int index) const { return {shared.address + L::kBarriers + index * 8}; }
   static __device__ uint32_t parity(int h) { return unsigned(h) / L::kStages & 1; }  // of filled and sourced
   static __device__ uint32_t sums_parity(int h) { return unsigned(h) / L::kSumsHeld & 1; }  // of stated

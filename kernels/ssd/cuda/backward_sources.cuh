@@ -168,7 +168,7 @@ struct SourceRows {
             pack(scores[4 * j + 2] + other.z, scores[4 * j + 3] + other.w);
       }
       fence_async();
-      handover_barrier();
+      my.handed().arrive();
     }
   }
 

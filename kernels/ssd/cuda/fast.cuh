@@ -21,25 +21,42 @@ bool for_fast_shape(const SsdShape& shape, Function function) {
   return false;
 }
 
-/// Heads of one group that a thread block walks together: as many as fill 128 channels, or the next smaller
-/// power of two that divides the group's.
-constexpr int heads_together(const SsdShape& shape) {
-  const int64_t in_group = shape.heads / shape.groups;
-  int64_t heads = 128 / shape.head_dim;
-  while (in_group % heads != 0) heads /= 2;
-  return static_cast<int>(heads);
+/// Heads of one group that a thread block walks together, up to 128 channels. A walk costs about one unit for
+/// what the heads share (the tiles of B and C, barriers) and one a head, and multiprocessors take one block
+/// at a time: what counts is the number of waves. On 132 of them 8 x 64 heads are quickest by fours (128
+/// blocks), 16 x 48 by threes (two waves of shorter blocks).
+constexpr int heads_together(const SsdShape& shape, int64_t multiprocessors) {
+  int best = 1;
+  int64_t best_cost = 0;
+  for (int heads = 1; heads <= 128 / shape.head_dim; ++heads) {
+    if (shape.heads / shape.groups % heads != 0) continue;
+    const int64_t blocks = shape.rows * shape.heads / heads;
+    const int64_t cost = (blocks + multiprocessors - 1) / multiprocessors * (1 + heads);
+    if (best_cost != 0 && cost > best_cost) continue;
+    best = heads;
+    best_cost = cost;
+  }
+  return best;
 }
 
-/// Calls function.operator()<P, N, kHeads>() with kHeads = heads_together(shape).
+/// Calls function.operator()<P, N, kHeads>() with the heads_together() of the current device.
 template <typename Function>
-bool for_walked_heads(const SsdShape& shape, Function function) {
-  const int heads = heads_together(shape);
-  return for_fast_shape(shape, [&]<int P, int N>() {
-    if constexpr (P <= 32)
-      if (heads == 4) return function.template operator()<P, N, 4>();
-    if (heads == 2) return function.template operator()<P, N, 2>();
-    function.template operator()<P, N, 1>();
+cudaError_t for_walked_heads(const SsdShape& shape, Function function) {
+  int device = 0, multiprocessors = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error != cudaSuccess) return error;
+  error = cudaErrorInvalidValue;
+  const int heads = heads_together(shape, multiprocessors);
+  for_fast_shape(shape, [&]<int P, int N>() {
+    if constexpr (P <= 32) {
+      if (heads == 4) return void(error = function.template operator()<P, N, 4>());
+      if (heads == 3) return void(error = function.template operator()<P, N, 3>());
+    }
+    error = heads == 2 ? function.template operator()<P, N, 2>() : function.template operator()<P, N, 1>();
   });
+  return error;
 }
 
 inline int64_t images_bytes(const SsdShape& shape) {

@@ -17,18 +17,17 @@ cudaError_t fast_forward(const SsdForward& args, const FastSaved& saved, cudaStr
         map(maps.b, args.in.b, columns, args.in.b_stride, 64),
         map(maps.c, args.in.c, columns, args.in.c_stride, 64)})
     if (error != cudaSuccess) return error;
-  cudaError_t error = cudaErrorInvalidValue;
-  for_walked_heads(shape, [&]<int P, int N, int kHeads>() {
+  return for_walked_heads(shape, [&]<int P, int N, int kHeads>() {
     const auto kernel = ssd_forward_kernel<P, N, kHeads>;
     constexpr int kBytes = ForwardLayout<P, N, kHeads>::kBytes;
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (error != cudaSuccess) return;
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+    if (error != cudaSuccess) return error;
     const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows));
     kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(args, saved.table,
                                                           args.save_states ? saved.states : nullptr, maps);
-    error = cudaGetLastError();
+    return cudaGetLastError();
   });
-  return error;
 }
 
 }  // namespace dm::kernels::cuda

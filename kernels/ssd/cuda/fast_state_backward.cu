@@ -14,17 +14,16 @@ cudaError_t fast_state_backward(const SsdBackward& args, const FastSaved& saved,
   error = make_tensor_map(maps.dy, args.dy, shape.rows, shape.length, shape.heads * shape.head_dim,
                           args.dy_stride, shape.head_dim == 32 ? 32 : 64);
   if (error != cudaSuccess) return error;
-  error = cudaErrorInvalidValue;
-  for_walked_heads(shape, [&]<int P, int N, int kHeads>() {
+  return for_walked_heads(shape, [&]<int P, int N, int kHeads>() {
     const auto kernel = ssd_state_kernel<P, N, kHeads>;
     constexpr int kBytes = StateLayout<P, N, kHeads>::kBytes;
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (error != cudaSuccess) return;
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+    if (error != cudaSuccess) return error;
     const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows));
     kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(args, saved.table, work.dstates, maps);
-    error = cudaGetLastError();
+    return cudaGetLastError();
   });
-  return error;
 }
 
 }  // namespace dm::kernels::cuda

@@ -113,16 +113,17 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     arrival(tile).wait(tile / L::kStages & 1);
 
     // C Bᵀ, its columns dealt out to the warpgroups 16 at a time, and C S.
-    constexpr int kSlices = kTile / 16 / kHeads;
+    constexpr int kSlices = (kTile / 16 + kHeads - 1) / kHeads;
     float out[P / 2], product[kSlices][8];
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < kSlices; ++i)
 #pragma unroll
       for (int k = 0; k < N / 16; ++k)
-        Wgmma<16>::shared<0, 0>(product[i], Rows::along_rows(stage_address + L::kC, 0, 16 * k),
-                                Rows::along_rows(stage_address + L::kB, 16 * (group * kSlices + i), 16 * k),
-                                k > 0);
+        Wgmma<16>::shared<0, 0>(
+            product[i], Rows::along_rows(stage_address + L::kC, 0, 16 * k),
+            Rows::along_rows(stage_address + L::kB, 16 * min(group + i * kHeads, kTile / 16 - 1), 16 * k),
+            k > 0);
     wgmma_commit();
 #pragma unroll
     for (int k = 0; k < N / 16; ++k)
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
 #pragma unroll
     for (int slice = 0; slice < kSlices; ++slice) {
       wgmma_pin(product[slice]);
-      const int k = group * kSlices + slice;
+      const int k = group + slice * kHeads;
       float4* const block = cb + (warp * (warp + 1) / 2 + k) * 64;
       if (k > warp) continue;
       block[0] = {product[slice][0], product[slice][1], product[slice][2], product[slice][3]};

@@ -140,6 +140,16 @@ int check_all(bool quick, cudaStream_t stream) {
     one.states = true;
     cases.push_back(one);
   }
+  // Enough rows and heads that a block walks two, three and four of them on 132 multiprocessors.
+  for (const auto [rows, heads] : {std::array<int64_t, 2>{4, 64}, {16, 24}, {8, 64}}) {
+    one = {"B " + std::to_string(rows) + " H " + std::to_string(heads), base};
+    one.shape.length = 130;
+    one.shape.rows = rows;
+    one.shape.heads = heads;
+    one.documents = 4;
+    one.states = true;
+    if (!quick) cases.push_back(one);
+  }
   bool good = true;
   for (const SsdCase& c : cases) good = check(c, false, stream) && good;
   if (!quick)
