@@ -10,15 +10,15 @@
 namespace dm::model {
 namespace {
 
-/// The candidates left by top-k, most likely first.
-std::vector<int64_t> most_likely(const double* logits, int64_t vocab, int64_t k) {
+/// The tokens to draw from: in order of likelihood when top-k or top-p cut the list, by id otherwise.
+std::vector<int64_t> candidates(const double* logits, int64_t vocab, const SamplingConfig& config) {
   std::vector<int64_t> ids(static_cast<size_t>(vocab));
   std::iota(ids.begin(), ids.end(), 0);
-  const auto before = [&](int64_t a, int64_t b) {
+  if (config.top_k == 0 && config.top_p >= 1) return ids;
+  const auto kept = ids.begin() + (config.top_k > 0 ? std::min(config.top_k, vocab) : vocab);
+  std::partial_sort(ids.begin(), kept, ids.end(), [&](int64_t a, int64_t b) {
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  };
-  const auto kept = ids.begin() + (k > 0 ? std::min(k, vocab) : vocab);
-  std::partial_sort(ids.begin(), kept, ids.end(), before);
+  });
   ids.erase(kept, ids.end());
   return ids;
 }
@@ -27,13 +27,14 @@ int64_t sample_row(const double* logits, int64_t vocab, const SamplingConfig& co
   for (int64_t v = 0; v < vocab; ++v)
     DM_CHECK(std::isfinite(logits[v]), "logit {} of row {} at position {} is {}", v, place.row,
              place.position, logits[v]);
-  if (config.temperature == 0) return most_likely(logits, vocab, 1)[0];
+  const double* const largest = std::max_element(logits, logits + vocab);
+  if (config.temperature == 0) return largest - logits;
 
-  const std::vector<int64_t> ids = most_likely(logits, vocab, config.top_k);
-  std::vector<double> below;  // cumulative weight, largest logit counted as 1
+  const std::vector<int64_t> ids = candidates(logits, vocab, config);
+  std::vector<double> below;  // cumulative weight, the largest logit counted as 1
   double total = 0;
   for (const int64_t id : ids)
-    below.push_back(total += std::exp((logits[id] - logits[ids[0]]) / config.temperature));
+    below.push_back(total += std::exp((logits[id] - *largest) / config.temperature));
 
   size_t count = ids.size();
   if (config.top_p < 1) {
