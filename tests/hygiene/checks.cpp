@@ -215,6 +215,25 @@ Findings sources_left_out(const SourceTree& tree) {
   return findings;
 }
 
+Findings broken_links(const SourceTree& tree) {
+  static const std::regex link(R"(\]\(([^)#\s]+)[^)]*\))");
+  Findings findings;
+  for (const SourceFile& file : tree.files()) {
+    if (!file.has_suffix(".md")) continue;
+    const auto folder = std::filesystem::path(tree.root()) / std::filesystem::path(file.path).parent_path();
+    append(findings, over_lines(file, [&](const std::string& line) {
+             for (auto m = std::sregex_iterator(line.begin(), line.end(), link); m != std::sregex_iterator();
+                  ++m) {
+               const std::string target = (*m)[1];
+               if (target.find("://") == std::string::npos && !std::filesystem::exists(folder / target))
+                 return fmt::format("the link to {} leads nowhere", target);
+             }
+             return std::string();
+           }));
+  }
+  return findings;
+}
+
 Findings ignored_by_git(const SourceTree& tree) {
   std::string paths;
   for (const SourceFile& file : tree.files()) paths += file.path + "\n";

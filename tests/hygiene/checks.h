@@ -27,6 +27,8 @@ Findings unfinished_work(const SourceTree& tree);
 Findings layer_letters(const SourceTree& tree);
 /// Every .cpp and .cu is named in a CMakeLists.txt: no test is left out of the build.
 Findings sources_left_out(const SourceTree& tree);
+/// Links of a .md file to other files lead somewhere.
+Findings broken_links(const SourceTree& tree);
 /// A file that git would not take along: dist/, data/ and checkpoints/ are names that ignore lists like.
 Findings ignored_by_git(const SourceTree& tree);
 /// clang-format 14 would change nothing.

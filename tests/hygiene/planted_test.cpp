@@ -173,6 +173,16 @@ TEST_F(PlantedTest, SourcesLeftOut) {
                                                     "tests/core/b_test.cpp: no CMakeLists.txt names it"));
 }
 
+TEST_F(PlantedTest, BrokenLinks) {
+  plant("docs/a.md", "[b](b.md#part) [core](../core/x.h) [web](https://example.org/none) a[i](j)x\n");
+  plant("docs/b.md", "");
+  plant("docs/j", "");
+  plant("core/x.h", "");
+  EXPECT_THAT(broken_links(tree()), IsEmpty());
+  plant("README.md", "fine\n[a](docs/a.md) and [c](docs/c.md)\n");
+  EXPECT_THAT(broken_links(tree()), ElementsAre("README.md:2: the link to docs/c.md leads nowhere"));
+}
+
 TEST_F(PlantedTest, IgnoredByGit) {
   plant("data/loader.cpp", "");
   EXPECT_THAT(ignored_by_git(tree()),

@@ -33,6 +33,7 @@ TEST(HygieneTest, SourcesBeginWithTheirHeader) { expect_none(own_header_first(tr
 TEST(HygieneTest, NothingIsUnfinished) { expect_none(unfinished_work(tree())); }
 TEST(HygieneTest, OnlyLayersKnowLetters) { expect_none(layer_letters(tree())); }
 TEST(HygieneTest, EverySourceIsBuilt) { expect_none(sources_left_out(tree())); }
+TEST(HygieneTest, LinksLeadSomewhere) { expect_none(broken_links(tree())); }
 TEST(HygieneTest, NothingIsIgnoredByGit) { expect_none(ignored_by_git(tree())); }
 TEST(HygieneTest, EverythingIsFormatted) { expect_none(formatting(tree())); }
 
