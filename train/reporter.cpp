@@ -37,19 +37,19 @@ void Reporter::step(const StepReport& report) {
   if (!metrics_) return;
   const StepFacts& facts = report.facts;
   const auto tokens = static_cast<double>(config_.tokens_per_step());
-  const Json line{{"step", report.progress.step},
-                  {"loss", facts.loss()},
-                  {"lr", report.lr},
-                  {"gradient_norm", facts.gradient_norm()},
-                  {"clip", report.clip},
-                  {"verdict", name(report.verdict)},
-                  {"targets", static_cast<int64_t>(facts.targets)},
-                  {"samples_seen", report.progress.samples},
-                  {"tokens_seen", report.progress.tokens},
-                  {"tokens_per_second", tokens / report.step_seconds},
-                  {"step_ms", report.step_seconds * 1e3},
-                  {"data_wait_ms", report.wait_ms},
-                  {"training_seconds", report.progress.seconds}};
+  const OrderedJson line{{"step", report.progress.step},
+                         {"loss", facts.loss()},
+                         {"lr", report.lr},
+                         {"gradient_norm", facts.gradient_norm()},
+                         {"clip", report.clip},
+                         {"verdict", name(report.verdict)},
+                         {"targets", static_cast<int64_t>(facts.targets)},
+                         {"samples_seen", report.progress.samples},
+                         {"tokens_seen", report.progress.tokens},
+                         {"tokens_per_second", tokens / report.step_seconds},
+                         {"step_ms", report.step_seconds * 1e3},
+                         {"data_wait_ms", report.wait_ms},
+                         {"training_seconds", report.progress.seconds}};
   metrics_->append(line.dump());
 
   since_line_.seconds += report.step_seconds;
@@ -83,7 +83,7 @@ std::string Reporter::time_left(const Progress& progress) const {
 
 void Reporter::difference(int64_t step, const std::vector<model::DifferenceStats>& layers) {
   if (!metrics_ || layers.empty()) return;
-  Json line{{"step", step}};
+  OrderedJson line{{"step", step}};
   for (const model::DifferenceStats& s : layers)
     line["difference"].push_back({{"layer", s.layer},
                                   {"lambda", s.lambda},
@@ -95,7 +95,7 @@ void Reporter::difference(int64_t step, const std::vector<model::DifferenceStats
 
 void Reporter::evaluation(int64_t step, const EvalResult& result) {
   if (!metrics_) return;
-  metrics_->append(Json{{"step", step}, {"eval", result.to_json()}}.dump());
+  metrics_->append(OrderedJson{{"step", step}, {"eval", result.to_json()}}.dump());
   const std::string bits = result.bytes > 0 ? fmt::format("{:.4f} bits per byte", result.bits_per_byte())
                                             : fmt::format("{:.4f} bits per token", result.bits_per_token());
   log_info("step {}  held-out: loss {:.4f}  perplexity {:.3f}  {}  ({} tokens)", step,
