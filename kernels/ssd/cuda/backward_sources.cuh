@@ -147,8 +147,7 @@ struct SourceRows {
     }
   }
 
-  /// Hands the sum over all heads to the state warpgroup; every thread of the block comes by (three
-  /// barriers).
+  /// Hands the sum over all heads to the state warpgroup, which waits for `handed`.
   __device__ void end(const BackwardThread<P, N>& my, int source) {
     if (my.mine == 0) bulk_wait_all();
     sources_barrier();  // nobody reads B Cᵀ any more

@@ -1,12 +1,11 @@
 #pragma once
-// The SSD scan on the GPU (semantics: kernels/ssd/ssd.h). Two implementations behind one door:
-//   fast   bfloat16, P 32 or 64, N 64 or 128, sm_90a: the state walks along the row in float32 accumulators,
-//   every
-//          product on the tensor cores with operands rounded to bfloat16 once
-//   plain  every other shape and float32: the recurrence itself, token by token in float32. Also the
-//   reference of
-//          the fast one on the device.
-// Which one serves is a function of shape, element and alignment alone.
+// The SSD scan on the GPU (semantics: kernels/ssd/ssd.h). Two implementations behind one door, chosen by
+// shape, element and alignment alone:
+//
+// - fast: bfloat16, P 32 or 64, N 64 or 128, built for sm_90a. The state walks along the row in float32
+//   accumulators; every product is on the tensor cores, its operands rounded to bfloat16 once.
+// - plain: every other shape, and float32. The recurrence itself, token by token in float32; on the device
+//   also the reference of the fast one.
 //
 // Unlike the CPU operation, documents are kept apart by factors of zero: infinities and NaN do pass from one
 // document to another in the fast path.
