@@ -75,8 +75,7 @@ class Trainer {
   bool time_up_ = false;
 };
 
-// ---- the loop
-// ---------------------------------------------------------------------------------------------------------
+// ---- the loop ----
 
 ExitCode Trainer::run() {
   if (finished()) {
@@ -94,8 +93,8 @@ ExitCode Trainer::run() {
     parameters_.zero_gradients();
     const LocalLoss local = forward_backward(model_, batch, config_.train.micro_batch);
     parameters_.reduce_gradients();
-    const StepFacts facts =
-        agree(gather_facts(local), data_group_);  // from here on all ranks know the same, and decide alike
+    // From here on all ranks know the same, and decide alike.
+    const StepFacts facts = agree(gather_facts(local), data_group_);
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate(), clip = clip_factor(facts);
     if (verdict == Verdict::update)
@@ -103,9 +102,10 @@ ExitCode Trainer::run() {
     else
       explain_skip(facts, local, verdict);
     advance(facts);
+    const double step_seconds = step_time.seconds();
 
     ledger.append(progress_.step, facts.loss(), batch.sample_ids, parameters_, optimizer_);
-    reporter.step({progress_, facts, verdict, lr, clip, step_time.seconds(), batch.wait_ms});
+    reporter.step({progress_, facts, verdict, lr, clip, step_seconds, batch.wait_ms});
     measure_difference_if_due(reporter);
     save_if_due(facts);
     if (facts.stop && !finished()) {
@@ -122,8 +122,7 @@ ExitCode Trainer::run() {
   return ExitCode::ok;
 }
 
-// ---- one step's parts
-// -------------------------------------------------------------------------------------------------
+// ---- one step's parts ----
 
 bool Trainer::finished() const {
   const int64_t total = config_.total_steps();
@@ -193,8 +192,7 @@ void Trainer::measure_difference_if_due(Reporter& reporter) const {
                       model_.difference_stats(rows.tokens.narrow(1, 0, length), rows.seq_idx));
 }
 
-// ---- checkpoints
-// ------------------------------------------------------------------------------------------------------
+// ---- checkpoints ----
 
 void Trainer::save() {
   const Meta meta{.progress = progress_,
@@ -223,8 +221,7 @@ void Trainer::save_if_due(const StepFacts& facts) {
   }
 }
 
-// ---- assembly
-// ---------------------------------------------------------------------------------------------------------
+// ---- assembly ----
 
 Trainer::Trainer(const RunConfig& config, Collectives& data_group, Collectives& control_group)
     : config_(config),

@@ -140,8 +140,7 @@ TEST(FlatParameters, FirstGradientThatIsNotFiniteIsNamed) {
   EXPECT_EQ(named, 1);  // by its owner
 }
 
-// ---- decisions
-// ----------------------------------------------------------------------------------------------------------
+// ---- decisions ----
 
 TEST(Agree, SumsNumbersAndSpreadsFlags) {
   const auto group = test::mpi().make_world_group();

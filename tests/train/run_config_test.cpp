@@ -112,8 +112,7 @@ TEST(RunConfig, StepsAndTokensEndTheRunWhicheverComesFirst) {
   EXPECT_GT(config.total_steps(), 0);
 }
 
-// ---- resuming
-// -----------------------------------------------------------------------------------------------------------
+// ---- resuming ----
 
 Meta checkpoint_of(RunConfig config, int64_t step) {
   Meta meta;
