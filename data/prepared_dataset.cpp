@@ -18,7 +18,7 @@ namespace {
 /// branches, which the compiler turns into vector code.
 template <class Token>
 bool widen(const char* bytes, int64_t count, int64_t vocab_size, int32_t* __restrict to) {
-  constexpr int64_t kStep = 32;
+  constexpr int64_t kStep = 256;
   const auto* __restrict from = reinterpret_cast<const Token*>(bytes);
   const auto largest = static_cast<uint32_t>(vocab_size - 1);
   uint32_t outside = 0;  // its top bit: an id has it, or `largest` less the id has

@@ -469,5 +469,23 @@ TEST_F(PrepareTest, KilledAtAnyMomentItLeavesNoOutputAndTheNextRunClears) {
   EXPECT_LE(temporary, 1);
 }
 
+// The example of docs/formats.md. What libhdf5 lays out is not pinned, it may change with its version; what
+// we write is.
+TEST_F(PrepareTest, TheExampleOfTheFormatsPage) {
+  PrepareConfig c = config({write("hello.txt", "Hi\n\nyou\n")});
+  c.documents = "blank-line";
+  prepare(c);
+  const DatasetInfo info = read_dataset_info(path("out/train"));
+  EXPECT_EQ(hex(info.fingerprint()), "a9f2f936add33c0d45d076f162936d3a");
+  EXPECT_EQ(hex(info.tokenizer_hash), "95f64cad147d23ee983871c230125b12");
+  const ShardInfo& shard = info.shards[0];
+  EXPECT_EQ(hex(shard.token_hashes), "7f080f2992f84e72169ea7fd3bcc0261");
+  EXPECT_EQ(hex(shard.doc_hashes), "e1b545daf3a37c2f89d2f6e822f8e079");
+  const std::string bytes = slurp(path("out/train/tokens-00000-of-00001.h5"));
+  EXPECT_EQ(bytes.substr(static_cast<size_t>(shard.offsets_bytes[0]), 14),
+            std::string("H\0i\0\0\1y\0o\0u\0\0\1", 14));
+  EXPECT_EQ(bytes.substr(static_cast<size_t>(shard.offsets_bytes[2]), 8), "\x0b\x51\x17\xe9\x99\x67\x58\x7a");
+}
+
 }  // namespace
 }  // namespace dm::data
