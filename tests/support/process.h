@@ -47,7 +47,7 @@ class Process {
 Outcome run(std::vector<std::string> arguments, const std::map<std::string, std::string>& environment = {},
             const std::string& input = "", std::chrono::seconds limit = std::chrono::seconds(120));
 
-/// The path of the program under test (set by CMake), and mpirun's words for `ranks` ranks of it.
+/// The path of the program under test, and mpirun's words for `ranks` ranks of it.
 std::string diffmamba();
 std::vector<std::string> mpirun(int ranks, std::vector<std::string> arguments);
 

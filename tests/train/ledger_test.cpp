@@ -13,7 +13,7 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/process.h"
 
 namespace dm::train {
 namespace {
