@@ -18,6 +18,12 @@ int64_t position(const Box& part, const Box& within) {
   return flat;
 }
 
+bool overlap(const Box& a, const Box& b) {
+  for (size_t d = 0; d < a.shape.size(); ++d)
+    if (a.offset[d] >= b.offset[d] + b.shape[d] || b.offset[d] >= a.offset[d] + a.shape[d]) return false;
+  return true;
+}
+
 }  // namespace
 
 std::optional<int64_t> checked_bytes(const std::vector<int64_t>& shape, int64_t element_bytes) {
@@ -64,7 +70,7 @@ std::string partition_problem(const std::vector<int64_t>& global_shape, const st
       const Box &a = *sorted[i], &b = *sorted[j];
       if (!a.offset.empty() && b.offset[0] >= a.offset[0] + a.shape[0])
         break;  // nor does any later one touch a
-      if (intersect(a, b)) return fmt::format("pieces {} and {} overlap", text(a), text(b));
+      if (overlap(a, b)) return fmt::format("pieces {} and {} overlap", text(a), text(b));
       if (++comparisons > kMaxComparisons) return "its pieces are too many and too scattered to be checked";
     }
   const int64_t held = std::accumulate(boxes.begin(), boxes.end(), int64_t{0},
@@ -95,9 +101,13 @@ void for_each_run(const Box& part, const Box& source, const Box& target,
 }
 
 std::string text(const Box& box) {
-  std::string ranges;
-  for (size_t d = 0; d < box.shape.size(); ++d)
-    ranges += fmt::format("{}{}:{}", d == 0 ? "" : ", ", box.offset[d], box.offset[d] + box.shape[d]);
+  std::string ranges;  // also of a box that is none, which is then about to be refused
+  for (size_t d = 0; d < std::max(box.shape.size(), box.offset.size()); ++d) {
+    const int64_t begin = d < box.offset.size() ? box.offset[d] : 0;
+    int64_t end = 0;
+    if (__builtin_add_overflow(begin, d < box.shape.size() ? box.shape[d] : 0, &end)) end = INT64_MAX;
+    ranges += fmt::format("{}{}:{}", d == 0 ? "" : ", ", begin, end);
+  }
   return "[" + ranges + "]";
 }
 

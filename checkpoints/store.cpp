@@ -148,11 +148,14 @@ std::optional<Summary> Store::newest() {
       bad.emplace_back(path, problems);
       continue;
     }
-    vote_of_rank_0(my.group, [&] {
-      for (const auto& [bad_path, bad_problems] : bad) my.set_aside(bad_path, bad_problems);
+    Summary summary;
+    vote(my.group, [&] {
+      if (my.group.rank() == 0)
+        for (const auto& [bad_path, bad_problems] : bad) my.set_aside(bad_path, bad_problems);
+      summary = read_summary(path);
       return std::string();
     });
-    return read_summary(path);
+    return summary;
   }
   const std::string aside = vote_of_rank_0(my.group, [&] {
     return with_errno([&] {

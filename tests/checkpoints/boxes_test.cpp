@@ -96,6 +96,14 @@ TEST(Boxes, InsideMeansWhollyInsideAndNotEmpty) {
     EXPECT_FALSE(lies_inside(box, {3, 4})) << text(box);
 }
 
+TEST(Boxes, TextOfWhatIsNoBoxIsTextToo) {
+  EXPECT_EQ(text({{1, 2}, {3, 4}}), "[1:4, 2:6]");
+  EXPECT_EQ(text({}), "[]");
+  EXPECT_EQ(text({{1}, {3, 4}}), "[1:4, 0:4]");
+  EXPECT_EQ(text({{1, 2}, {3}}), "[1:4, 2:2]");
+  EXPECT_EQ(text({{INT64_MAX}, {2}}), "[9223372036854775807:9223372036854775807]");
+}
+
 TEST(Boxes, Intersect) {
   EXPECT_EQ(intersect({{0, 0}, {4, 4}}, {{2, 3}, {5, 5}}), (Box{{2, 3}, {2, 1}}));
   EXPECT_FALSE(intersect({{0, 0}, {4, 4}}, {{4, 0}, {1, 4}}));

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/rng.h"
 
 namespace dm::checkpoints {
 namespace {
@@ -227,6 +228,47 @@ TEST(Manifest, RefusesJsonBombsQuickly) {
     EXPECT_NE(refusal(std::string(other)), "accepted") << other;
   EXPECT_LT(std::chrono::steady_clock::now() - start,
             std::chrono::seconds(5));  // each of them documented as below one second
+}
+
+TEST(Manifest, RandomEditsAreReadOrRefusedAndNothingElse) {
+  const std::string text = to_text(sound());
+  const std::string pieces[] = {"-1",
+                                "0",
+                                "1e9",
+                                "9223372036854775807",
+                                "18446744073709551616",
+                                "null",
+                                "[]",
+                                "{}",
+                                "\"\"",
+                                ",",
+                                "]",
+                                "}",
+                                "\xff",
+                                "\\u0000"};
+  const CounterRng rng(45, "edits");
+  uint64_t draw = 0;
+  int accepted = 0;
+  for (int trial = 0; trial < 20'000; ++trial) {
+    std::string edited = text;
+    for (uint64_t edits = 1 + rng.below(draw++, 3); edits > 0; --edits) {
+      const size_t at = rng.below(draw++, edited.size()), length = rng.below(draw++, 12);
+      switch (rng.below(draw++, 4)) {
+        case 0: edited[at] = static_cast<char>(edited[at] ^ 1 << rng.below(draw++, 8)); break;
+        case 1: edited.erase(at, length); break;
+        case 2: edited.insert(at, pieces[rng.below(draw++, std::size(pieces))]); break;
+        default: edited.replace(at, length, pieces[rng.below(draw++, std::size(pieces))]);
+      }
+    }
+    try {
+      to_text(parse_manifest(edited, "m"));
+      ++accepted;  // an edit of meta or of a hash's digit says nothing wrong by itself; COMMIT finds it
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ExitCode::bad_data) << error.what() << edited;
+    }
+  }
+  EXPECT_LT(accepted, 20'000 / 3);
+  EXPECT_GT(accepted, 0);
 }
 
 TEST(Manifest, MetaMustBeWhatJsonCanHold) {
