@@ -273,6 +273,35 @@ TEST_F(StoreTest, APathThatIsNoDirectoryIsAnErrorAtStart) {
   EXPECT_THROW(Store("/proc/nowhere/run", config_, *group_), Error);
 }
 
+// The worked example of docs/formats.md. Where libhdf5 puts things is not pinned, it may change with its
+// version; what we write is.
+TEST_F(StoreTest, TheExampleOfTheFormatsPage) {
+  Store store(run_, config_, *group_);
+  float w[] = {0, 1, 2, 3, 4, 5}, moment[6] = {};
+  double lambda = 0.8;
+  const std::vector<int64_t> shape{2, 3};
+  store.save(1000,
+             {{"w", DType::f32, shape, {{0, 0}, {1, 2}}, w},
+              {"w", DType::f32, shape, {{0, 2}, {1, 1}}, w + 2},
+              {"w", DType::f32, shape, {{1, 0}, {1, 3}}, w + 3},
+              {"lambda", DType::f64, {}, {}, &lambda},
+              {"adamw.m/w", DType::f32, shape, {{0, 0}, {2, 3}}, moment}},
+             {{"step", 1000}, {"samples", 64000}});
+
+  const std::string page = read_text(DM_SOURCE_DIR "/docs/formats.md");
+  const size_t chapter = page.find("## Checkpoints"), begin = page.find("```json\n", chapter) + 8;
+  ASSERT_NE(chapter, std::string::npos);
+  const auto without_places = [](const std::string& text) {
+    Json json = Json::parse(text);
+    for (Json& file : json["files"]) file.erase("size_bytes"), file.erase("metadata_xxh3_128");
+    for (Json& tensor : json["tensors"])
+      for (Json& piece : tensor["pieces"]) piece.erase("offset_bytes");
+    return json;
+  };
+  EXPECT_EQ(without_places(page.substr(begin, page.find("```", begin) - begin)),
+            without_places(read_text(step(1000) + "/manifest.json")));
+}
+
 TEST(RankFilesTest, OneFileAHostOrASetNumberOfRanks) {
   const std::vector<std::string> hosts{"a", "a", "b", "a", "b"};
   EXPECT_THAT(RankFiles::make(hosts, 0).file_of_rank, ElementsAre(0, 0, 1, 0, 1));
