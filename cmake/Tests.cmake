@@ -6,6 +6,13 @@
 # An MPI test decides its verdict by a reduction over all ranks; running no test is a failure.
 set(DM_MPIRUN ${MPIEXEC_EXECUTABLE} --oversubscribe ${MPIEXEC_NUMPROC_FLAG})
 set(DM_TEST_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1)
+if(DM_SANITIZE)
+  # What the sanitizers leave out: findings inside libraries of others, each with its reason in the file.
+  foreach(sanitizer LSAN TSAN)
+    string(TOLOWER "${sanitizer}" file)
+    list(APPEND DM_TEST_ENVIRONMENT "${sanitizer}_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/sanitizers/${file}.supp")
+  endforeach()
+endif()
 
 function(dm_add_test name)
   cmake_parse_arguments(arg "TORCH" "TIMEOUT" "SOURCES;DEPENDS;RANKS;LABELS" ${ARGN})

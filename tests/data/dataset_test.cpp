@@ -185,6 +185,7 @@ TEST_F(DatasetTest, FlippedHashesAndOffsetsAreRefused) {
         EXPECT_EQ(error.code(), ExitCode::bad_data);
         continue;
       }
+      ASSERT_FALSE(found.empty()) << begin;
       EXPECT_EQ(found.front(), 4 - begin % 4) << begin;
     }
     flip(file, info.offsets_bytes[1] + 4096 * 8 + 1, mask);
