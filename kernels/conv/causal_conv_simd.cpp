@@ -70,8 +70,8 @@ void convolve(const ConvInput<T>& in, int64_t row, int64_t t, int64_t begin, int
 }  // namespace
 
 template <class T>
-void conv_forward_task(const ConvInput<T>& in, T* y, int64_t row, int64_t token_block,
-                       int64_t channel_block) {
+DM_TASK void conv_forward_task(const ConvInput<T>& in, T* y, int64_t row, int64_t token_block,
+                               int64_t channel_block) {
   const int64_t begin = channel_block * kConvChannels,
                 end = begin + kConvChannels < in.channels ? begin + kConvChannels : in.channels;
   const int64_t first = token_block * kConvTokens,
@@ -87,8 +87,8 @@ void conv_forward_task(const ConvInput<T>& in, T* y, int64_t row, int64_t token_
 }
 
 template <class T>
-void conv_backward_task(const ConvInput<T>& in, const ConvGradient<T>& grad, int64_t row, int64_t token_block,
-                        int64_t channel_block, T* du) {
+DM_TASK void conv_backward_task(const ConvInput<T>& in, const ConvGradient<T>& grad, int64_t row,
+                                int64_t token_block, int64_t channel_block, T* du) {
   const int64_t begin = channel_block * kConvChannels,
                 end = begin + kConvChannels < in.channels ? begin + kConvChannels : in.channels;
   const int64_t count = end - begin;

@@ -6,7 +6,7 @@
 namespace dm::kernels::DM_SIMD_LEVEL {
 
 template <class T>
-double cross_entropy_row(T* logits, int64_t vocabulary, int64_t target, bool gradient) {
+DM_TASK double cross_entropy_row(T* logits, int64_t vocabulary, int64_t target, bool gradient) {
   const double chosen = static_cast<double>(logits[target]);
   // NaN need not be found by the maximum: it reaches the sum below.
   Vec<T> most = splat<T>(logits[0]);

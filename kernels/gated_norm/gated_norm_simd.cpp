@@ -22,7 +22,7 @@ T factor(const GatedNormInput<T>& in, int64_t token, int64_t section) {
 }  // namespace
 
 template <class T>
-void gated_norm_forward_task(const GatedNormInput<T>& in, T* out, T* root, int64_t block) {
+DM_TASK void gated_norm_forward_task(const GatedNormInput<T>& in, T* out, T* root, int64_t block) {
   const int64_t first = block * kGatedRows,
                 last = first + kGatedRows < in.tokens() ? first + kGatedRows : in.tokens();
   const int64_t span_width = in.width / in.spans;
@@ -52,8 +52,8 @@ void gated_norm_forward_task(const GatedNormInput<T>& in, T* out, T* root, int64
 //   dg = r (dn - n k),  dy = dg z σ(z),  dz = dg y σ(z) (1 + z (1 - σ(z))),  dweight = Σ dout n scale, dscale
 //   = Σ_section dout n weight
 template <class T>
-void gated_norm_backward_task(const GatedNormInput<T>& in, const GatedNormGradient<T>& grad, int64_t block,
-                              T* scratch) {
+DM_TASK void gated_norm_backward_task(const GatedNormInput<T>& in, const GatedNormGradient<T>& grad,
+                                      int64_t block, T* scratch) {
   const int64_t first = block * kGatedRows,
                 last = first + kGatedRows < in.tokens() ? first + kGatedRows : in.tokens();
   T *dweight = scratch, *n = dweight + in.width, *gate = n + in.width, *along = gate + in.width;

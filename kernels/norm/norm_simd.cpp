@@ -6,7 +6,7 @@
 namespace dm::kernels::DM_SIMD_LEVEL {
 
 template <class T>
-void norm_forward_task(const NormInput<T>& in, T* y, T* mean, T* root, int64_t block) {
+DM_TASK void norm_forward_task(const NormInput<T>& in, T* y, T* mean, T* root, int64_t block) {
   const int64_t first = block * kNormRows, last = first + kNormRows < in.rows ? first + kNormRows : in.rows,
                 width = in.width;
   for (int64_t row = first; row < last; ++row) {
@@ -33,7 +33,8 @@ void norm_forward_task(const NormInput<T>& in, T* y, T* mean, T* root, int64_t b
 }
 
 template <class T>
-void norm_backward_task(const NormInput<T>& in, const NormGradient<T>& grad, int64_t block, T* scratch) {
+DM_TASK void norm_backward_task(const NormInput<T>& in, const NormGradient<T>& grad, int64_t block,
+                                T* scratch) {
   const int64_t first = block * kNormRows, last = first + kNormRows < in.rows ? first + kNormRows : in.rows,
                 width = in.width;
   T *dweight = scratch, *dbias = scratch + width;

@@ -54,8 +54,8 @@ int64_t selective_scratch_size(int64_t d_state) {
 }
 
 template <class T>
-void selective_forward_task(const SelectiveInput<T>& in, const SelectiveOutput<T>& out, int64_t row,
-                            int64_t channel_block, T* scratch) {
+DM_TASK void selective_forward_task(const SelectiveInput<T>& in, const SelectiveOutput<T>& out, int64_t row,
+                                    int64_t channel_block, T* scratch) {
   const Channels channels(in, channel_block);
   const int64_t n_count = in.d_state;
   const auto state_of = [&](int64_t e) { return scratch + (e - channels.begin) * n_count; };  // [N] vectors
@@ -100,8 +100,8 @@ void selective_forward_task(const SelectiveInput<T>& in, const SelectiveOutput<T
 //   dy_t dl_t = dS_t S_{t-1} exp(l_t) with l_t = Δ_t a,  da = Σ_t Δ_t dl_t,  dΔ_t = x_t du_t + Σ_n a dl_t,
 //   dS_{t-1} = exp(l_t) dS_t
 template <class T>
-void selective_backward_task(const SelectiveInput<T>& in, const SelectiveGradient<T>& grad, int64_t row,
-                             int64_t channel_block, T* scratch) {
+DM_TASK void selective_backward_task(const SelectiveInput<T>& in, const SelectiveGradient<T>& grad,
+                                     int64_t row, int64_t channel_block, T* scratch) {
   const Channels channels(in, channel_block);
   const int64_t n_count = in.d_state, vectors = n_count * kLanes<T>;  // elements of one [N] of vectors
   T* states = scratch;                                                // [kScanTokens][N] vectors: S_t
@@ -192,7 +192,8 @@ void selective_backward_task(const SelectiveInput<T>& in, const SelectiveGradien
 }
 
 template <class T>
-T selective_step_channel(T* state, T x, T dt, const T* a, const T* b, const T* c, T d, int64_t d_state) {
+DM_TASK T selective_step_channel(T* state, T x, T dt, const T* a, const T* b, const T* c, T d,
+                                 int64_t d_state) {
   Vec<T> y{};
   for_row<T>(0, d_state, [&](int64_t n, auto access) {
     const Vec<T> next =

@@ -8,6 +8,9 @@
 #include <cstring>
 
 #define DM_INLINE inline __attribute__((always_inline))
+/// Marks a task: everything it calls is inlined into it, lambdas above all, so that tiles and sums stay in
+/// registers.
+#define DM_TASK __attribute__((flatten))
 
 namespace dm::kernels::DM_SIMD_LEVEL {
 

@@ -18,8 +18,8 @@
 namespace dm::kernels::DM_SIMD_LEVEL {
 
 template <class T>
-void ssd_state_gradients_task(const SsdInput<T>& in, const SsdOutputGradient<T>& dout,
-                              const SsdInputGradient<T>& din, int64_t row, int64_t head, T* scratch) {
+DM_TASK void ssd_state_gradients_task(const SsdInput<T>& in, const SsdOutputGradient<T>& dout,
+                                      const SsdInputGradient<T>& din, int64_t row, int64_t head, T* scratch) {
   const int64_t group = head / (in.heads / in.groups);
   const int64_t first = in.rows[row], last = in.rows[row + 1] - 1;
   const int64_t state_at = (row * in.heads + head) * in.head_dim * in.d_state;
@@ -220,8 +220,8 @@ void zero(T* data, int64_t count) {
 }  // namespace
 
 template <class T>
-void ssd_gradients_task(const SsdInput<T>& in, const SsdOutputGradient<T>& dout,
-                        const SsdInputGradient<T>& din, int64_t index, int64_t group, T* scratch) {
+DM_TASK void ssd_gradients_task(const SsdInput<T>& in, const SsdOutputGradient<T>& dout,
+                                const SsdInputGradient<T>& din, int64_t index, int64_t group, T* scratch) {
   const SsdPiece& piece = in.pieces[index];
   const Extents e(piece.length, in.head_dim, in.d_state);
   const GroupScratch<T> m(scratch, e);

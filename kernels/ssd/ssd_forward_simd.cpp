@@ -11,7 +11,8 @@ int64_t ssd_scratch_size(int64_t head_dim, int64_t d_state) {
 }
 
 template <class T>
-void ssd_states_task(const SsdInput<T>& in, const SsdOutput<T>& out, int64_t row, int64_t head, T* scratch) {
+DM_TASK void ssd_states_task(const SsdInput<T>& in, const SsdOutput<T>& out, int64_t row, int64_t head,
+                             T* scratch) {
   const int64_t group = head / (in.heads / in.groups);
   const int64_t first = in.rows[row], last = in.rows[row + 1] - 1;
   const int64_t state_size = in.head_dim * in.d_state, state_at = (row * in.heads + head) * state_size;
@@ -50,8 +51,8 @@ void ssd_states_task(const SsdInput<T>& in, const SsdOutput<T>& out, int64_t row
 }
 
 template <class T>
-void ssd_outputs_task(const SsdInput<T>& in, const SsdOutput<T>& out, int64_t index, int64_t group,
-                      T* scratch) {
+DM_TASK void ssd_outputs_task(const SsdInput<T>& in, const SsdOutput<T>& out, int64_t index, int64_t group,
+                              T* scratch) {
   const SsdPiece& piece = in.pieces[index];
   const Extents e(piece.length, in.head_dim, in.d_state);
   Carver<T> carve{scratch};
@@ -97,8 +98,8 @@ void ssd_outputs_task(const SsdInput<T>& in, const SsdOutput<T>& out, int64_t in
 }
 
 template <class T>
-void ssd_step_task(T* state, const T* x, T dt, T a, const T* b, const T* c, T d, T* y, int64_t head_dim,
-                   int64_t d_state) {
+DM_TASK void ssd_step_task(T* state, const T* x, T dt, T a, const T* b, const T* c, T d, T* y,
+                           int64_t head_dim, int64_t d_state) {
   const T l = dt * a;
   const T decay = exp_nonpositive<T>(splat<T>(l))[0];
   for (int64_t p = 0; p < head_dim; ++p, state += d_state) {
