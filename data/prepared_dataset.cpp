@@ -3,6 +3,7 @@
 #include "data/prepared_dataset.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <optional>
@@ -128,11 +129,21 @@ class Shard {
   bool narrow_;
 };
 
+/// Every shard stays open, and there may be more of them than the usual soft limit of 1,024 files allows.
+/// Where the hard limit is too low as well, opening says so.
+void allow_open_files(size_t count) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= 2 * count + 256) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, limit.rlim_cur + 2 * count + 256);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 class PreparedDataset final : public Dataset {
  public:
   PreparedDataset(const std::string& directory, DatasetInfo info, DataCheck check)
       : directory_(directory), info_(std::move(info)), fingerprint_(info_.fingerprint()), check_(check) {
     first_tokens_.push_back(0);
+    allow_open_files(info_.shards.size());
     for (size_t i = 0; i < info_.shards.size(); ++i) {
       const auto index = static_cast<int64_t>(i);
       shards_.push_back(std::make_unique<Shard>(shard_path(directory, info_, index),

@@ -3,6 +3,7 @@
 #include "data/dataset.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -82,6 +83,17 @@ TEST_F(DatasetTest, ManyDocumentsInOneShardAreFoundByTheirOffsets) {
     EXPECT_THAT(dataset->document_starts(starts[i] - 1, 2), testing::ElementsAre(1));
     EXPECT_THAT(dataset->document_starts(starts[i], 1), IsEmpty());
   }
+}
+
+TEST_F(DatasetTest, MoreShardsThanTheSoftLimitOfOpenFiles) {
+  const std::string folder = make_dataset(
+      "d", 80, [](int64_t) { return 10; }, 1);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit low{64, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  EXPECT_EQ(open_dataset(folder)->token_count(), 80 * 11);
+  setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST_F(DatasetTest, WithoutMaskEveryTokenCounts) {
