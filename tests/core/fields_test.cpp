@@ -124,13 +124,15 @@ TEST_F(FieldsTest, LargeIntegersAreNamedDigitByDigit) {
 }
 
 TEST_F(FieldsTest, UnknownNamesGetTheNearest) {
+  // One edit, two (a swap of neighbours is one), three.
   const std::pair<const char*, const char*> near[] = {
-      {"d_modle", "d_model"}, {"dmodel", "d_model"}, {"--d-moddel", "d_model"}, {"thread", "threads"},
-      {"paked", "packed"},    {"lrr", "lr"},         {"odrer", "order"}};
+      {"d_modle", "d_model"}, {"dmodel", "d_model"},  {"--d-moddel", "d_model"},
+      {"paked", "packed"},    {"lrr", "lr"},          {"odrer", "order"},
+      {"tread", "threads"},   {"htraeds", "threads"}, {"thrd", "threads"}};
   for (const auto& [wrong, right] : near)
     EXPECT_EQ(refusal(ExitCode::usage, [&] { table_.set(wrong, "1", "--x"); }),
               fmt::format("--x: unknown option '{}'; did you mean '{}'?", wrong, right));
-  for (const char* far : {"zzzzzzzz", "", "optimizer"})
+  for (const char* far : {"zzzzzzzz", "", "optimizer", "thrxyzq"})
     EXPECT_EQ(refusal(ExitCode::usage, [&] { table_.set(far, "1", "--x"); }),
               fmt::format("--x: unknown option '{}'; --help lists them all", far));
 }

@@ -121,6 +121,19 @@ TEST_F(ParallelTest, NestedCallsRunInTheirThread) {
   EXPECT_FALSE(strayed);
 }
 
+TEST_F(ParallelTest, ATaskIsStillATaskAfterANestedCall) {
+  std::atomic<int> refused{0};
+  parallel_for(8, [&](int64_t) {
+    parallel_for(2, [](int64_t) {});
+    try {
+      set_threads(2);
+    } catch (const Error&) {
+      ++refused;
+    }
+  });
+  EXPECT_EQ(refused, 8);
+}
+
 TEST_F(ParallelTest, AnExceptionOfANestedCallCanBeCaughtThere) {
   std::atomic<int> caught{0};
   parallel_for(64, [&](int64_t) {
