@@ -38,10 +38,13 @@ struct ConvGradient {
 
 // clang-format off
 DM_SIMD_DECLARE(
-  template <class T> void conv_forward_task(const ConvInput<T>& in, T* y, int64_t row, int64_t token_block, int64_t channel_block);
+  template <class T>
+  void conv_forward_task(const ConvInput<T>& in, T* y, int64_t row, int64_t token_block, int64_t channel_block);
+
   /// scratch: (kConvTokens + W - 1) * kConvChannels elements.
-  template <class T> void conv_backward_task(const ConvInput<T>& in, const ConvGradient<T>& grad, int64_t row, int64_t token_block,
-                                             int64_t channel_block, T* scratch);
+  template <class T>
+  void conv_backward_task(const ConvInput<T>& in, const ConvGradient<T>& grad, int64_t row, int64_t token_block,
+                          int64_t channel_block, T* scratch);
 )
 // clang-format on
 

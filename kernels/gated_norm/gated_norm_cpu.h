@@ -46,9 +46,13 @@ struct GatedNormGradient {
 
 // clang-format off
 DM_SIMD_DECLARE(
-  template <class T> void gated_norm_forward_task(const GatedNormInput<T>& in, T* out, T* root, int64_t block);
+  template <class T>
+  void gated_norm_forward_task(const GatedNormInput<T>& in, T* out, T* root, int64_t block);
+
   /// scratch: 3 E + spans elements.
-  template <class T> void gated_norm_backward_task(const GatedNormInput<T>& in, const GatedNormGradient<T>& grad, int64_t block, T* scratch);
+  template <class T>
+  void gated_norm_backward_task(const GatedNormInput<T>& in, const GatedNormGradient<T>& grad, int64_t block,
+                                T* scratch);
 )
 // clang-format on
 

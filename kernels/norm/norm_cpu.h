@@ -34,9 +34,12 @@ struct NormGradient {
 // clang-format off
 DM_SIMD_DECLARE(
   /// y [rows, D]; mean and root as NormGradient wants them.
-  template <class T> void norm_forward_task(const NormInput<T>& in, T* y, T* mean, T* root, int64_t block);
+  template <class T>
+  void norm_forward_task(const NormInput<T>& in, T* y, T* mean, T* root, int64_t block);
+
   /// scratch: 2 D elements.
-  template <class T> void norm_backward_task(const NormInput<T>& in, const NormGradient<T>& grad, int64_t block, T* scratch);
+  template <class T>
+  void norm_backward_task(const NormInput<T>& in, const NormGradient<T>& grad, int64_t block, T* scratch);
 )
 // clang-format on
 

@@ -56,13 +56,20 @@ struct SelectiveGradient {
 
 // clang-format off
 DM_SIMD_DECLARE(
-  template <class T> int64_t selective_scratch_size(int64_t d_state);  // elements, enough for any task
-  template <class T> void selective_forward_task(const SelectiveInput<T>& in, const SelectiveOutput<T>& out, int64_t row,
-                                                 int64_t channel_block, T* scratch);
-  template <class T> void selective_backward_task(const SelectiveInput<T>& in, const SelectiveGradient<T>& grad, int64_t row,
-                                                  int64_t channel_block, T* scratch);
+  template <class T>
+  int64_t selective_scratch_size(int64_t d_state);  // elements, enough for any task
+
+  template <class T>
+  void selective_forward_task(const SelectiveInput<T>& in, const SelectiveOutput<T>& out, int64_t row,
+                              int64_t channel_block, T* scratch);
+
+  template <class T>
+  void selective_backward_task(const SelectiveInput<T>& in, const SelectiveGradient<T>& grad, int64_t row,
+                               int64_t channel_block, T* scratch);
+
   /// One token of one channel: state and a [N], b and c [N]; returns y.
-  template <class T> T selective_step_channel(T* state, T x, T dt, const T* a, const T* b, const T* c, T d, int64_t d_state);
+  template <class T>
+  T selective_step_channel(T* state, T x, T dt, const T* a, const T* b, const T* c, T d, int64_t d_state);
 )
 // clang-format on
 

@@ -23,9 +23,9 @@ struct SsdPieces {
   int64_t slots = 0;             // states that enter pieces
 };
 
-/// Tokens of a piece at most. Work per token within a piece grows with it, work per piece is spread over it;
-/// of 32, 48 and 64 the last is fastest, or as fast, at P 32 to 64 and N 64 to 128 (AVX-512, forward and
-/// backward). 64 is where the sum is least for states of 64 to 128 and heads of 32 to 64.
+/// Tokens of a piece at most. Work per token within a piece grows with it, work per piece is spread over it:
+/// of 32, 48 and 64 the last was the fastest, or as fast, at P 32 to 64 and N 64 to 128 (AVX-512, forward and
+/// backward).
 inline constexpr int64_t kSsdLongestPiece = 64;
 
 /// `seq_idx` [batch, length] contiguous. With `has_initial` a state enters each row's first piece.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 
 #include "core/error.h"
 #include "kernels/simd/scratch.h"
@@ -26,6 +27,23 @@ TEST(CpuLevel, RefusesWhatItCannotObey) {
             "DM_CPU_LEVEL=V3: unknown level; known are baseline, v3 and v4");
   EXPECT_EQ(refusal([] { choose_cpu_level("v4", CpuLevel::v3); }),
             "DM_CPU_LEVEL=v4: this processor has levels up to v3; unset it or choose a lower one");
+}
+
+// Each in a process of its own, since the level is chosen once.
+TEST(CpuLevelDeathTest, ReadsTheEnvironmentOnce) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto exit_with_level = [](const char* wish) {
+    setenv("DM_CPU_LEVEL", wish, 1);
+    try {
+      std::exit(static_cast<int>(cpu_level()));
+    } catch (const Error& error) {
+      std::fputs(error.what(), stderr);
+      std::exit(static_cast<int>(error.code()));
+    }
+  };
+  EXPECT_EXIT(exit_with_level("baseline"), testing::ExitedWithCode(static_cast<int>(CpuLevel::baseline)), "");
+  EXPECT_EXIT(exit_with_level(""), testing::ExitedWithCode(static_cast<int>(best_cpu_level())), "");
+  EXPECT_EXIT(exit_with_level("avx"), testing::ExitedWithCode(64), "DM_CPU_LEVEL=avx: unknown level");
 }
 
 TEST(Scratch, IsAlignedAndPoisonedWhenAsked) {
