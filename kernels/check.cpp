@@ -11,6 +11,7 @@ std::string dtype_name(at::ScalarType dtype) {
   switch (dtype) {
     case at::kFloat: return "float32";
     case at::kDouble: return "float64";
+    case at::kBFloat16: return "bfloat16";
     case at::kInt: return "int32";
     case at::kLong: return "int64";
     case at::kByte: return "uint8";
@@ -41,7 +42,7 @@ std::string describe(const at::Tensor& tensor) {
 void check_shape(const char* operation, const char* name, const at::Tensor& tensor, at::ScalarType dtype,
                  std::initializer_list<int64_t> shape, const char* file, int line) {
   if (*name == '*') ++name;  // an optional: "*scale"
-  bool fits = tensor.defined() && tensor.is_cpu() && tensor.scalar_type() == dtype &&
+  bool fits = tensor.defined() && (tensor.is_cpu() || tensor.is_cuda()) && tensor.scalar_type() == dtype &&
               tensor.dim() == static_cast<int64_t>(shape.size());
   int64_t dim = 0;
   for (const int64_t extent : shape) fits = fits && (extent < 0 || tensor.size(dim) == extent), ++dim;
@@ -55,12 +56,13 @@ void check_shape(const char* operation, const char* name, const at::Tensor& tens
 void check_floating(const char* operation, const char* name, const at::Tensor& tensor, const char* file,
                     int line) {
   if (*name == '*') ++name;
-  if (tensor.defined() && tensor.is_cpu() &&
-      (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble))
-    return;
+  const at::ScalarType dtype = tensor.defined() ? tensor.scalar_type() : at::kByte;
+  if (tensor.defined() && tensor.is_cpu() && (dtype == at::kFloat || dtype == at::kDouble)) return;
+  if (tensor.defined() && tensor.is_cuda() && (dtype == at::kFloat || dtype == at::kBFloat16)) return;
   throw Error(
       ExitCode::internal,
-      fmt::format("{}: {} is {}, expected float32 or float64 on the CPU", operation, name, describe(tensor)),
+      fmt::format("{}: {} is {}, expected float32 or float64 on the CPU, float32 or bfloat16 on a GPU",
+                  operation, name, describe(tensor)),
       file, line);
 }
 

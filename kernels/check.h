@@ -12,12 +12,13 @@
 
 namespace dm::kernels {
 
-/// Refuses a tensor that is undefined, not on the CPU, or of another dtype or shape; -1 accepts any extent
-/// there.
+/// Refuses a tensor that is undefined, neither on the CPU nor on a GPU, or of another dtype or shape; -1
+/// accepts any extent there.
 void check_shape(const char* operation, const char* name, const at::Tensor& tensor, at::ScalarType dtype,
                  std::initializer_list<int64_t> shape, const char* file, int line);
 
-/// Refuses dtypes that the CPU operations do not compute in: only float32 and float64 are.
+/// Refuses dtypes that operations do not compute in: float32 and float64 are on the CPU, float32 and bfloat16
+/// on a GPU.
 void check_floating(const char* operation, const char* name, const at::Tensor& tensor, const char* file,
                     int line);
 

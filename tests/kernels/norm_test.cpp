@@ -81,8 +81,9 @@ TEST(Norm, RefusesWhatDoesNotFit) {
             "rms_norm: weight is float64 [7], expected float64 [8]");
   EXPECT_EQ(refusal([&] { layer_norm(in[0], in[1], in[2].to(at::kFloat), kEps); }),
             "layer_norm: bias is float32 [8], expected float64 [8]");
-  EXPECT_EQ(refusal([&] { rms_norm(in[0].to(at::kInt), in[1], kEps); }),
-            "rms_norm: x is int32 [2, 8], expected float32 or float64 on the CPU");
+  EXPECT_EQ(
+      refusal([&] { rms_norm(in[0].to(at::kInt), in[1], kEps); }),
+      "rms_norm: x is int32 [2, 8], expected float32 or float64 on the CPU, float32 or bfloat16 on a GPU");
 }
 
 // The gated norm: y, z, weight, scale (may be undefined).

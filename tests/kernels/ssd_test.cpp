@@ -297,8 +297,9 @@ TEST(Ssd, RefusesWhatDoesNotFit) {
   EXPECT_EQ(with(6, in[6].slice(1, 1)),
             "ssd: initial_state is float64 [2, 3, 8, 16], expected float64 [2, 4, 8, 16]");
   EXPECT_EQ(with(7, in[7].to(at::kLong)), "ssd: seq_idx is int64 [2, 70], expected int32 [2, 70]");
-  EXPECT_EQ(with(0, in[0].to(at::kHalf)),
-            "ssd: x is Half [2, 70, 4, 8], expected float32 or float64 on the CPU");
+  EXPECT_EQ(
+      with(0, in[0].to(at::kHalf)),
+      "ssd: x is Half [2, 70, 4, 8], expected float32 or float64 on the CPU, float32 or bfloat16 on a GPU");
   EXPECT_EQ(with(5, at::Tensor()), "ssd: d is undefined, expected float64 [4]");
   EXPECT_EQ(refusal([&] { scan(0)(in); }), "ssd: chunk is 0, expected at least 1");
 }

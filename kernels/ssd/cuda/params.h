@@ -9,9 +9,9 @@
 
 #include <cstdint>
 
-namespace dm::kernels::cuda {
+#include "kernels/device/element.h"
 
-enum class Element { kFloat32, kBFloat16 };
+namespace dm::kernels::cuda {
 
 struct SsdShape {
   int64_t rows;      // B
