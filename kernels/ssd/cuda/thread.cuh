@@ -5,9 +5,10 @@
 
 #include <cstdint>
 
-namespace dm::kernels::cuda {
+#include "kernels/device/elements.cuh"
+#include "kernels/device/sums.cuh"
 
-using bf16 = __nv_bfloat16;
+namespace dm::kernels::cuda {
 
 __device__ inline uint32_t pack(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
@@ -42,10 +43,6 @@ __device__ inline void load_matrix(uint32_t (&a)[4], uint32_t address) {
 __device__ inline float quad_sum(float v) {
   v += __shfl_xor_sync(~0u, v, 1);
   return v + __shfl_xor_sync(~0u, v, 2);
-}
-__device__ inline float warp_sum(float v) {
-  for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(~0u, v, step);
-  return v;
 }
 
 /// Inclusive sum over tokens 2 lane and 2 lane + 1, starting from `pair`.
