@@ -29,20 +29,21 @@ Decoder::~Decoder() = default;
 
 void Decoder::reset() {
   state_->states.clear();
-  for (const auto& layer : state_->layers) state_->states.push_back(layer->new_state(state_->batch));
+  for (const auto& layer : state_->layers)
+    state_->states.push_back(layer->new_state(state_->batch, model_.activations()));
 }
 
 at::Tensor Decoder::step(const at::Tensor& ids) {
   DM_CHECK(ids.dim() == 1 && ids.size(0) == state_->batch, "a step of {} tokens in a batch of {}",
            ids.numel(), state_->batch);
   const at::NoGradGuard no_gradients;
-  at::Tensor h = model_.embed(ids);  // [B, D]
+  Stream stream = model_.enter(ids);  // [B, D]
   for (size_t i = 0; i < state_->layers.size(); ++i) {
-    const Scope norm = model_.layer(static_cast<int64_t>(i)).parameters.inside("norm.");
-    h = add_block(model_.config(), norm, h,
-                  [&](const at::Tensor& u) { return state_->layers[i]->step(u, state_->states[i]); });
+    const Layer& layer = *state_->layers[i];
+    stream = model_.add(static_cast<int64_t>(i), stream, layer.step(stream.u, state_->states[i]),
+                        layer.output_norm());
   }
-  return kernels::linear(model_.final_norm(h), model_.head());  // [B, V]
+  return kernels::linear(stream.u, model_.head());  // [B, V]
 }
 
 }  // namespace dm::model

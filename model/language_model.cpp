@@ -9,7 +9,9 @@
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
 #include "model/layers/registry.h"
+#include "model/matrices.h"
 #include "model/residual.h"
+#include "model/scope.h"
 
 namespace dm::model {
 namespace {
@@ -28,10 +30,22 @@ DifferenceStats statistics(int64_t layer, const PlainDifference& d) {
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters)
+LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
+                             std::optional<at::ScalarType> activations)
     : config_(config), letters_(layer_letters(config)), parameters_(std::move(parameters)) {
   validate(config_);
   check_parameters(config_, parameters_);
+  const at::Tensor& leaf = parameters_.begin()->second;
+  activations_ = activations.value_or(leaf.scalar_type());
+  if (leaf.is_cuda()) matrices_ = std::make_unique<Matrices>(parameters_, activations_);
+  DM_CHECK(matrices_ || activations_ == leaf.scalar_type(),
+           "on the CPU activations are of the weights' type");
+}
+
+LanguageModel::~LanguageModel() = default;
+
+void LanguageModel::weights_changed() {
+  if (matrices_) matrices_->refresh();
 }
 
 const LayerKind& LanguageModel::kind(int64_t index) const {
@@ -39,19 +53,28 @@ const LayerKind& LanguageModel::kind(int64_t index) const {
 }
 
 LayerView LanguageModel::layer(int64_t index) const {
-  return {config_, index, Scope(parameters_, layer_prefix(index))};
+  return {config_, index, Scope(parameters_, layer_prefix(index), matrices_.get())};
 }
 
-at::Tensor LanguageModel::embed(const at::Tensor& ids) const {
-  return kernels::embedding(ids, parameters_.at("backbone.embeddings.weight"));
+Scope LanguageModel::norm_before(int64_t index) const {
+  const std::string name = index < layers() ? layer_prefix(index) + "norm." : "backbone.norm_f.";
+  return {parameters_, name, matrices_.get()};
 }
 
-at::Tensor LanguageModel::final_norm(const at::Tensor& h) const {
-  return apply_norm(config_, Scope(parameters_, "backbone.norm_f."), h);
+Stream LanguageModel::enter(const at::Tensor& ids) const {
+  const at::Tensor h = kernels::embedding(ids, parameters_.at("backbone.embeddings.weight"));
+  return model::enter(config_, h, norm_before(0), activations_);
 }
 
-const at::Tensor& LanguageModel::head() const {
-  return parameters_.at(config_.tied ? "backbone.embeddings.weight" : "lm_head.weight");
+Stream LanguageModel::add(int64_t index, const Stream& stream, const at::Tensor& y,
+                          const std::optional<at::Tensor>& output_norm) const {
+  return model::add(config_, stream, y, output_norm, norm_before(index), norm_before(index + 1),
+                    index + 1 == layers());
+}
+
+kernels::Weight LanguageModel::head() const {
+  return Scope(parameters_, "", matrices_.get())
+      .matrix(config_.tied ? "backbone.embeddings.weight" : "lm_head.weight");
 }
 
 at::Tensor LanguageModel::documents(const at::Tensor& seq_idx) const {
@@ -61,16 +84,14 @@ at::Tensor LanguageModel::documents(const at::Tensor& seq_idx) const {
 
 at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
   const at::Tensor documents = this->documents(seq_idx);  // [B, L]
-  at::Tensor h = embed(ids);                              // [B, L, D]
-  report(taps, -1, h);
+  Stream stream = enter(ids);                             // [B, L, D]
+  report(taps, -1, stream.h);
   for (int64_t i = 0; i < layers(); ++i) {
-    const LayerView view = layer(i);
-    const auto block = kind(i).bind(view);
-    h = add_block(config_, view.parameters.inside("norm."), h,
-                  [&](const at::Tensor& u) { return block->forward(u, documents); });
-    report(taps, i, h);
+    const auto block = kind(i).bind(layer(i));
+    stream = add(i, stream, block->forward(stream.u, documents), block->output_norm());
+    report(taps, i, stream.h);
   }
-  return final_norm(h);  // [B, L, D]
+  return stream.u;  // [B, L, D]
 }
 
 at::Tensor LanguageModel::logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
@@ -84,7 +105,7 @@ at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& s
   const at::Tensor h = hidden(tokens.narrow(1, 0, length), seq_idx).flatten(0, 1);  // [B L, D]
   const at::Tensor targets = tokens.narrow(1, 1, length).reshape(-1);               // [B L]
   const kernels::CrossEntropy loss =
-      kernels::linear_cross_entropy(h, head(), targets, mask.reshape(-1).to(at::kByte));
+      kernels::linear_cross_entropy(h, head().value, targets, mask.reshape(-1).to(at::kByte));
   if (per_target) *per_target = loss.per_target.view({tokens.size(0), length});
   return loss.sum;
 }
@@ -94,15 +115,16 @@ std::vector<DifferenceStats> LanguageModel::difference_stats(const at::Tensor& i
   const at::NoGradGuard no_gradients;
   const at::Tensor documents = this->documents(seq_idx);
   std::vector<DifferenceStats> stats;
-  at::Tensor h = embed(ids);
+  Stream stream = enter(ids);
   for (int64_t i = 0; i < layers(); ++i) {
-    const LayerView view = layer(i);
-    h = add_block(config_, view.parameters.inside("norm."), h, [&](const at::Tensor& u) {
-      if (!kind(i).has_difference()) return kind(i).bind(view)->forward(u, documents);
-      const PlainDifference difference = kind(i).plain(view, u, documents);
-      stats.push_back(statistics(i, difference));
-      return difference.output;
-    });
+    if (!kind(i).has_difference()) {
+      const auto block = kind(i).bind(layer(i));
+      stream = add(i, stream, block->forward(stream.u, documents), block->output_norm());
+      continue;
+    }
+    const PlainDifference difference = kind(i).plain(layer(i), stream.u, documents);
+    stats.push_back(statistics(i, difference));
+    stream = add(i, stream, difference.output, std::nullopt);
   }
   return stats;
 }

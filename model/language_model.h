@@ -7,9 +7,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "kernels/linear/weight.h"
 #include "model/config.h"
 #include "model/init.h"
 
@@ -48,16 +50,29 @@ struct DifferenceStats {
 };
 
 class LayerKind;
+class Matrices;
+class Scope;
 struct LayerView;
+struct Stream;
 
 class LanguageModel {
  public:
-  /// Holds references to the leaves: what the optimizer writes into them the next forward pass sees. Checks
-  /// names, shapes, dtypes.
-  LanguageModel(const ModelConfig& config, Parameters parameters);
+  /// Holds references to the leaves, all on one device. On the CPU, what the optimizer writes into them the
+  /// next forward pass sees, and `activations` is their dtype. On a GPU the leaves are float32, `activations`
+  /// float32 or bfloat16, and products take copies of the matrices, which weights_changed() renews; their
+  /// gradients are added to the leaves' own. Checks names, shapes, dtypes.
+  explicit LanguageModel(const ModelConfig& config, Parameters parameters,
+                         std::optional<at::ScalarType> activations = std::nullopt);
+  ~LanguageModel();
+  LanguageModel(const LanguageModel&) = delete;
+  LanguageModel& operator=(const LanguageModel&) = delete;
+
+  /// To be called after the leaves have been written to.
+  void weights_changed();
 
   const ModelConfig& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
+  at::ScalarType activations() const { return activations_; }
 
   /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer;
   /// -1 is the embedding.
@@ -66,7 +81,8 @@ class LanguageModel {
     std::function<void(int64_t, const at::Tensor&)> visit;
   };
 
-  /// ids, seq_idx [B, L] int64/int32 -> residual stream after the final norm [B, L, D], differentiable.
+  /// ids, seq_idx [B, L] int64/int32 -> residual stream after the final norm [B, L, D] in the dtype of the
+  /// activations, differentiable.
   at::Tensor hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
   /// -> logits [B, L, V].
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
@@ -85,17 +101,22 @@ class LanguageModel {
   int64_t layers() const { return static_cast<int64_t>(letters_.size()); }
   const LayerKind& kind(int64_t index) const;
   LayerView layer(int64_t index) const;
-  at::Tensor embed(const at::Tensor& ids) const;          // [...] -> [..., D]
-  at::Tensor final_norm(const at::Tensor& hidden) const;  // [..., D]
-  const at::Tensor& head() const;                         // [V, D]
+  Stream enter(const at::Tensor& ids) const;  // [...] -> the stream before layer 0, [..., D]
+  /// The stream after layer `index`, whose output is y; after the last layer its `u` is the final norm's.
+  Stream add(int64_t index, const Stream& stream, const at::Tensor& y,
+             const std::optional<at::Tensor>& output_norm) const;
+  kernels::Weight head() const;  // [V, D]
 
  private:
+  Scope norm_before(int64_t index) const;  // of layer `index`, or the final norm
   /// Which document each token is of, as the scans see it: all one when documents are not kept apart.
   at::Tensor documents(const at::Tensor& seq_idx) const;
 
   ModelConfig config_;
   std::string letters_;
   Parameters parameters_;
+  at::ScalarType activations_;
+  std::unique_ptr<Matrices> matrices_;  // on a GPU
 };
 
 /// Recurrent decoding: O(1) state a token. The model outlives it; its weights are taken as they are at

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "model/layers/registry.h"
+#include "model/matrices.h"
 #include "model/residual.h"
 
 namespace dm::model {
@@ -14,6 +15,21 @@ at::Tensor Scope::operator[](const std::string& name) const {
   const auto found = parameters_->find(prefix_ + name);
   DM_CHECK(found != parameters_->end(), "{}{} is no parameter of this model", prefix_, name);
   return found->second;
+}
+
+kernels::Weight Scope::stacked(const std::vector<std::string>& names, int64_t dim) const {
+  if (matrices_) {
+    std::vector<std::string> full;
+    for (const std::string& name : names) full.push_back(prefix_ + name);
+    return matrices_->stacked(full, dim);
+  }
+  std::vector<at::Tensor> leaves;
+  for (const std::string& name : names) leaves.push_back((*this)[name]);
+  return stack(leaves, dim);
+}
+
+at::Tensor stack(const std::vector<at::Tensor>& pieces, int64_t dim) {
+  return pieces.size() == 1 ? pieces[0] : at::cat(pieces, dim);
 }
 
 int64_t ParameterInfo::count() const {

@@ -9,15 +9,26 @@ void declare_norm(const ModelConfig& config, const std::string& name, const Decl
   if (config.norm == "layer") declare.exempt(name + ".bias", {config.d_model}, Init::constant(0));
 }
 
-at::Tensor apply_norm(const ModelConfig& config, const Scope& norm, const at::Tensor& x) {
-  if (config.norm == "layer") return kernels::layer_norm(x, norm["weight"], norm["bias"], config.norm_eps);
-  return kernels::rms_norm(x, norm["weight"], config.norm_eps);
+at::Tensor apply_norm(const ModelConfig& config, const Scope& norm, const at::Tensor& x,
+                      at::ScalarType activations) {
+  if (config.norm == "layer")
+    return kernels::layer_norm(x, norm["weight"], norm["bias"], config.norm_eps).to(activations);
+  return kernels::rms_norm(x, norm["weight"], config.norm_eps).to(activations);
 }
 
-at::Tensor add_block(const ModelConfig& config, const Scope& norm, const at::Tensor& h,
-                     const std::function<at::Tensor(const at::Tensor&)>& block) {
-  if (config.block_norm == "post") return apply_norm(config, norm, h + block(h));
-  return h + block(apply_norm(config, norm, h));
+Stream enter(const ModelConfig& config, const at::Tensor& embedded, const Scope& norm,
+             at::ScalarType activations) {
+  if (config.block_norm == "post") return {embedded, embedded.to(activations)};
+  return {embedded, apply_norm(config, norm, embedded, activations)};
+}
+
+Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
+           const std::optional<at::Tensor>& output_norm, const Scope& norm, const Scope& next, bool last) {
+  const at::ScalarType activations = y.scalar_type();
+  const at::Tensor sum = stream.h + (output_norm ? kernels::rms_norm(y, *output_norm, config.norm_eps) : y);
+  if (config.block_norm == "pre") return {sum, apply_norm(config, next, sum, activations)};
+  const at::Tensor h = apply_norm(config, norm, sum, stream.h.scalar_type());
+  return {h, last ? apply_norm(config, next, h, activations) : h.to(activations)};
 }
 
 }  // namespace dm::model

@@ -8,22 +8,31 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/linear/weight.h"
 #include "model/language_model.h"
 
 namespace dm::model {
 
+class Matrices;
+
 /// The parameters whose names start with a prefix.
 class Scope {
  public:
-  Scope(const Parameters& parameters, std::string prefix)
-      : parameters_(&parameters), prefix_(std::move(prefix)) {}
+  /// Without `matrices` the parameters themselves are what products take.
+  Scope(const Parameters& parameters, std::string prefix, Matrices* matrices = nullptr)
+      : parameters_(&parameters), matrices_(matrices), prefix_(std::move(prefix)) {}
   at::Tensor operator[](
       const std::string& name) const;  // a bug (ExitCode::internal) when it was never declared
-  Scope inside(const std::string& name) const { return {*parameters_, prefix_ + name}; }
+  /// A matrix for products.
+  kernels::Weight matrix(const std::string& name) const { return stacked({name}, 0); }
+  /// Several below each other (dim 0) or beside each other (dim 1).
+  kernels::Weight stacked(const std::vector<std::string>& names, int64_t dim) const;
+  Scope inside(const std::string& name) const { return {*parameters_, prefix_ + name, matrices_}; }
   at::TensorOptions options() const { return parameters_->begin()->second.options(); }
 
  private:
   const Parameters* parameters_;  // outlives every scope: they live for one call
+  Matrices* matrices_;
   std::string prefix_;
 };
 
@@ -52,5 +61,9 @@ class Declare {
 };
 
 std::string layer_prefix(int64_t index);  // "backbone.layers.3."
+
+/// Pieces below or beside each other; the piece itself when there is one, so that a single branch copies
+/// nothing.
+at::Tensor stack(const std::vector<at::Tensor>& pieces, int64_t dim);
 
 }  // namespace dm::model

@@ -4,13 +4,22 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <utility>
+
+#include "kernels/linear/weight.h"
 
 namespace dm::kernels {
 
-/// x [.., I], weight [O, I], bias [O] -> [.., O]. float32 or float64, all alike; any strides. LibTorch's GEMM
+/// x [.., I], weight [O, I], bias [O] -> [.., O]. On the CPU float32 or float64, all alike; LibTorch's GEMM
 /// is used as it stands: it accumulates in the dtype of the inputs, and repeats bit for bit for the same
-/// shapes and thread count. Differentiable.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight,
+/// shapes and thread count. On a GPU x and weight are bfloat16 or float32 (never tf32), sums are float32,
+/// bias is float32; the gradient of a weight made of parts is added to theirs in the backward pass.
+/// Differentiable; any strides.
+at::Tensor linear(const at::Tensor& x, const Weight& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
+
+/// Columns [0, width) of `columns` [.., C] and the rest. On a GPU the gradients of both are put together
+/// without copying the first: its producer must leave room for the rest behind each row, as ssd_mixer does.
+std::pair<at::Tensor, at::Tensor> split_columns(const at::Tensor& columns, int64_t width);
 
 }  // namespace dm::kernels

@@ -2,6 +2,8 @@
 // one convolution, one gated norm (Mamba-2) or the plain gate (Mamba-1) and one output projection. y =
 // out_proj((1 − λ_init) · RMSNorm_subln(n_1 − λ n_2)), n_i the gated scans.
 
+#include <fmt/format.h>
+
 #include "kernels/linear/linear.h"
 #include "model/layers/difference.h"
 #include "model/layers/registry.h"
@@ -20,12 +22,12 @@ std::string stored_name(const BranchParameter& parameter, int branch) {
 }
 
 BranchLookup lookup(const ModelConfig& config, const Scope& scope, int branch) {
-  return [parameters = mixer_kind(config.mixer).parameters(config, branch_of(config)), scope, branch](
-             const std::string& stem, const std::string& leaf) {
-    for (const BranchParameter& p : parameters)
-      if (p.stem == stem && p.leaf == leaf) return scope[stored_name(p, branch)];
-    return scope[stem + leaf];  // not a parameter of this mixer: the scope says so
-  };
+  return {scope, [parameters = mixer_kind(config.mixer).parameters(config, branch_of(config)), branch](
+                     const std::string& stem, const std::string& leaf) {
+            for (const BranchParameter& p : parameters)
+              if (p.stem == stem && p.leaf == leaf) return stored_name(p, branch);
+            return stem + leaf;  // not a parameter of this mixer: the scope says so
+          }};
 }
 
 class DiffScan final : public Layer {
@@ -37,8 +39,8 @@ class DiffScan final : public Layer {
     mixer_ = mixer_kind(view.config.mixer)
                  .bind(view.config, branch_of(view.config),
                        {lookup(view.config, p, 1), lookup(view.config, p, 2)});
-    in_proj_ = stack_rows(mixer_->in_proj_rows());
-    out_proj_ = p["out_proj.weight"];
+    in_proj_ = p.stacked({"in_proj_1.weight", "in_proj_2.weight"}, 0);
+    out_proj_ = p.matrix("out_proj.weight");
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
@@ -50,7 +52,9 @@ class DiffScan final : public Layer {
     return finished(mixer_->gated_step(kernels::linear(u, in_proj_), state, sections()));  // [B, D]
   }
 
-  DecodeState new_state(int64_t batch) const override { return mixer_->new_state(batch); }
+  DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
+    return mixer_->new_state(batch, activations);
+  }
 
  private:
   at::Tensor sections() const { return difference_.sections(difference_.lambda({})); }
@@ -62,8 +66,8 @@ class DiffScan final : public Layer {
   int64_t inner_;
   Difference difference_;
   std::unique_ptr<Mixer> mixer_;  // both branches
-  at::Tensor in_proj_;            // [R, D]
-  at::Tensor out_proj_;           // [D, E]
+  kernels::Weight in_proj_;       // [R, D]
+  kernels::Weight out_proj_;      // [D, E]
 };
 
 class DiffScanKind final : public LayerKind {
@@ -97,11 +101,13 @@ class DiffScanKind final : public LayerKind {
     const auto branch = [&](int i) {
       const auto mixer = mixer_kind(view.config.mixer)
                              .bind(view.config, branch_of(view.config), {lookup(view.config, p, i)});
-      return mixer->gated(kernels::linear(u, stack_rows(mixer->in_proj_rows())), seq_idx, std::nullopt);
+      const kernels::Weight in_proj = p.matrix(fmt::format("in_proj_{}.weight", i));
+      return mixer->gated(kernels::linear(u, in_proj), seq_idx, std::nullopt);
     };
     const Difference difference(view.config, scan_lambda_form(), view.index, p);
     const at::Tensor n_1 = branch(1), n_2 = branch(2), lambda = difference.lambda({});
-    return {n_1, n_2, lambda, kernels::linear(difference.plain(n_1, n_2, lambda), p["out_proj.weight"])};
+    return {n_1, n_2, lambda,
+            kernels::linear(difference.plain(n_1, n_2, lambda), p.matrix("out_proj.weight"))};
   }
 
   std::vector<StageCost> stages(const ModelConfig& config) const override {

@@ -19,8 +19,13 @@ at::Tensor Difference::sections(const at::Tensor& lambda) const {
   return subln_ || factor_ == 1 ? both : both * factor_;
 }
 
+std::optional<at::Tensor> Difference::norm_weight() const {
+  if (!subln_) return std::nullopt;
+  return factor_ == 1 ? *subln_ : *subln_ * factor_;
+}
+
 at::Tensor Difference::normalised(const at::Tensor& sum) const {
-  return subln_ ? kernels::rms_norm(sum, *subln_ * factor_, eps_) : sum;
+  return subln_ ? kernels::rms_norm(sum, *norm_weight(), eps_) : sum;
 }
 
 at::Tensor Difference::plain(const at::Tensor& n_1, const at::Tensor& n_2, const at::Tensor& lambda) const {

@@ -20,6 +20,8 @@ class Difference {
   at::Tensor lambda(const at::Tensor& projected) const { return form_.value(parameters_, layer_, projected); }
   /// λ [.., n] -> factors of the sections of both branches [.., 2n].
   at::Tensor sections(const at::Tensor& lambda) const;
+  /// Weight of the RMSNorm that turns the sum of the scaled branches into y; none without subln.
+  std::optional<at::Tensor> norm_weight() const;
   /// The sum of the scaled branches [.., width] -> y.
   at::Tensor normalised(const at::Tensor& sum) const;
 

@@ -17,43 +17,45 @@ class Differential final : public Layer {
       : difference_(view.config, lambda_form(view.config.lambda), view.index, view.parameters) {
     const Scope &p = view.parameters, first = p.inside("mixer_1."), second = p.inside("mixer_2.");
     mixer_ = mixer_kind(view.config.mixer)
-                 .bind(view.config, branch_of(view.config), {lookup_in(first), lookup_in(second)});
-    std::vector<at::Tensor> rows = mixer_->in_proj_rows();
-    for (const at::Tensor& block : rows) mixer_rows_ += block.size(0);
-    if (lambda_form(view.config.lambda).from_input()) rows.push_back(p["lambda_proj.weight"]);
-    in_proj_ = stack_rows(rows);
-    out_proj_ = at::cat({first["out_proj.weight"], second["out_proj.weight"]}, 1);
+                 .bind(view.config, branch_of(view.config), {BranchLookup(first), BranchLookup(second)});
+    std::vector<std::string> rows = {"mixer_1.in_proj.weight", "mixer_2.in_proj.weight"};
+    for (const std::string& name : rows) mixer_rows_ += p[name].size(0);
+    if (lambda_form(view.config.lambda).from_input()) rows.emplace_back("lambda_proj.weight");
+    in_proj_ = p.stacked(rows, 0);
+    out_proj_ = p.stacked({"mixer_1.out_proj.weight", "mixer_2.out_proj.weight"}, 1);
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
-    const auto [branches, lambda] = project(u);                                               // [B, L, R], λ
-    const at::Tensor gated = mixer_->gated(branches, seq_idx, difference_.sections(lambda));  // [B, L, 2E]
-    return difference_.normalised(kernels::linear(gated, out_proj_));                         // [B, L, D]
+    const auto [branches, lambda] = project(u);                                         // [B, L, R], λ
+    return mixer_->output(branches, seq_idx, difference_.sections(lambda), out_proj_);  // [B, L, D]
   }
 
   at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
     const auto [branches, lambda] = project(u.unsqueeze(1));  // [B, 1, R], λ
     const at::Tensor gated =
         mixer_->gated_step(branches.squeeze(1), state, difference_.sections(lambda));  // [B, 2E]
-    return difference_.normalised(kernels::linear(gated, out_proj_));                  // [B, D]
+    return kernels::linear(gated, out_proj_);                                          // [B, D]
   }
 
-  DecodeState new_state(int64_t batch) const override { return mixer_->new_state(batch); }
+  DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
+    return mixer_->new_state(batch, activations);
+  }
+  std::optional<at::Tensor> output_norm() const override { return difference_.norm_weight(); }
 
  private:
   /// One GEMM for both branches, and for λ where it depends on the input.
   std::pair<at::Tensor, at::Tensor> project(const at::Tensor& u) const {
     const at::Tensor all = kernels::linear(u, in_proj_);
     if (all.size(-1) == mixer_rows_) return {all, difference_.lambda({})};
-    const auto parts = all.split_with_sizes({mixer_rows_, all.size(-1) - mixer_rows_}, -1);
-    return {parts[0], difference_.lambda(parts[1])};
+    const auto [branches, rest] = kernels::split_columns(all, mixer_rows_);
+    return {branches, difference_.lambda(rest)};
   }
 
   Difference difference_;
   std::unique_ptr<Mixer> mixer_;  // both branches
   int64_t mixer_rows_ = 0;
-  at::Tensor in_proj_;   // [R, D], and lambda_proj.weight below it where λ depends on the input
-  at::Tensor out_proj_;  // [D, 2E]
+  kernels::Weight in_proj_;   // [R, D], and lambda_proj.weight below it where λ depends on the input
+  kernels::Weight out_proj_;  // [D, 2E]
 };
 
 class DifferentialKind final : public LayerKind {
@@ -88,13 +90,13 @@ class DifferentialKind final : public LayerKind {
     const LambdaForm& form = lambda_form(view.config.lambda);
     const Difference difference(view.config, form, view.index, view.parameters);
     const at::Tensor lambda = difference.lambda(
-        form.from_input() ? kernels::linear(u, view.parameters["lambda_proj.weight"]) : at::Tensor());
+        form.from_input() ? kernels::linear(u, view.parameters.matrix("lambda_proj.weight")) : at::Tensor());
     const Branch branch = branch_of(view.config);
     const auto mixer = [&](const char* name, const std::optional<at::Tensor>& scale) {
       const Scope p = view.parameters.inside(name);
-      const auto mixer = mixer_kind(view.config.mixer).bind(view.config, branch, {lookup_in(p)});
-      const at::Tensor projected = kernels::linear(u, stack_rows(mixer->in_proj_rows()));
-      return kernels::linear(mixer->gated(projected, seq_idx, scale), p["out_proj.weight"]);
+      const auto mixer = mixer_kind(view.config.mixer).bind(view.config, branch, {BranchLookup(p)});
+      const at::Tensor projected = kernels::linear(u, p.matrix("in_proj.weight"));
+      return kernels::linear(mixer->gated(projected, seq_idx, scale), p.matrix("out_proj.weight"));
     };
     const at::Tensor y_1 = mixer("mixer_1.", std::nullopt), y_2 = mixer("mixer_2.", std::nullopt);
     const at::Tensor output =

@@ -12,7 +12,8 @@ class FeedForward final : public Layer {
  public:
   explicit FeedForward(const LayerView& view) {
     const Scope p = view.parameters.inside("ff.");
-    up_ = p["up.weight"], up_bias_ = p["up.bias"], down_ = p["down.weight"], down_bias_ = p["down.bias"];
+    up_ = p.matrix("up.weight"), up_bias_ = p["up.bias"];
+    down_ = p.matrix("down.weight"), down_bias_ = p["down.bias"];
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor&) const override {
@@ -23,8 +24,8 @@ class FeedForward final : public Layer {
   at::Tensor step(const at::Tensor& u, DecodeState&) const override { return forward(u, {}); }
 
  private:
-  at::Tensor up_, up_bias_;      // [4D, D], [4D]
-  at::Tensor down_, down_bias_;  // [D, 4D], [D]
+  kernels::Weight up_, down_;       // [4D, D], [D, 4D]
+  at::Tensor up_bias_, down_bias_;  // [4D], [D]
 };
 
 class FeedForwardKind final : public LayerKind {

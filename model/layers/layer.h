@@ -3,6 +3,7 @@
 // letters.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,19 +24,26 @@ struct LayerView {
 class Layer {
  public:
   virtual ~Layer() = default;
-  /// u [B, L, D], seq_idx [B, L] -> [B, L, D], differentiable.
+  /// u [B, L, D], seq_idx [B, L] -> [B, L, D], differentiable; what is added to the residual stream is its
+  /// output_norm() of that.
   virtual at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const = 0;
   /// One more token: u [B, D] -> [B, D]; no gradients.
   virtual at::Tensor step(const at::Tensor& u, DecodeState& state) const = 0;
-  virtual DecodeState new_state(int64_t /*batch*/) const { return {}; }
+  virtual DecodeState new_state(int64_t /*batch*/, at::ScalarType /*activations*/) const { return {}; }
+  /// Weight [D] of an RMSNorm over the layer's output, which is taken in one pass with the residual add.
+  virtual std::optional<at::Tensor> output_norm() const { return std::nullopt; }
 };
 
 /// The difference of two branches as its formula says, one branch after the other.
 struct PlainDifference {
   at::Tensor y_1, y_2;  // the branches, [B, L, width]
   at::Tensor lambda;    // [1], [H], [B, L, 1] or [B, L, H]
-  at::Tensor output;    // of the layer, [B, L, D]
+  at::Tensor output;    // of the layer, [B, L, D], its output norm included
 };
+
+/// The layer's output as it enters the residual stream, its output norm included: for looking at a layer by
+/// itself.
+at::Tensor normalised_output(const Layer& layer, const at::Tensor& u, const at::Tensor& seq_idx, double eps);
 
 class LayerKind {
  public:

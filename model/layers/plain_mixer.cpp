@@ -14,15 +14,14 @@ class PlainMixer final : public Layer {
  public:
   explicit PlainMixer(const LayerView& view) {
     const Scope p = view.parameters.inside("mixer.");
-    mixer_ = mixer_kind(view.config.mixer).bind(view.config, branch_of(view.config), {lookup_in(p)});
-    in_proj_ = stack_rows(mixer_->in_proj_rows());
-    out_proj_ = p["out_proj.weight"];
+    mixer_ = mixer_kind(view.config.mixer).bind(view.config, branch_of(view.config), {BranchLookup(p)});
+    in_proj_ = p.matrix("in_proj.weight");
+    out_proj_ = p.matrix("out_proj.weight");
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
-    const at::Tensor projected = kernels::linear(u, in_proj_);             // [B, L, R]
-    const at::Tensor y = mixer_->gated(projected, seq_idx, std::nullopt);  // [B, L, E]
-    return kernels::linear(y, out_proj_);                                  // [B, L, D]
+    const at::Tensor projected = kernels::linear(u, in_proj_);           // [B, L, R]
+    return mixer_->output(projected, seq_idx, std::nullopt, out_proj_);  // [B, L, D]
   }
 
   at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
@@ -30,12 +29,14 @@ class PlainMixer final : public Layer {
                            out_proj_);  // [B, D]
   }
 
-  DecodeState new_state(int64_t batch) const override { return mixer_->new_state(batch); }
+  DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
+    return mixer_->new_state(batch, activations);
+  }
 
  private:
   std::unique_ptr<Mixer> mixer_;
-  at::Tensor in_proj_;   // [R, D]
-  at::Tensor out_proj_;  // [D, E]
+  kernels::Weight in_proj_;   // [R, D]
+  kernels::Weight out_proj_;  // [D, E]
 };
 
 class PlainMixerKind final : public LayerKind {

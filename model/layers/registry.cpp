@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "core/error.h"
+#include "kernels/norm/norm.h"
 
 namespace dm::model {
 
@@ -29,6 +30,12 @@ std::string layer_letters_help() {
   for (const LayerKind* kind : layer_kinds())
     text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", kind->letter(), kind->name());
   return text;
+}
+
+at::Tensor normalised_output(const Layer& layer, const at::Tensor& u, const at::Tensor& seq_idx, double eps) {
+  const at::Tensor y = layer.forward(u, seq_idx);
+  const std::optional<at::Tensor> norm = layer.output_norm();
+  return norm ? kernels::rms_norm(y, *norm, eps) : y;
 }
 
 PlainDifference LayerKind::plain(const LayerView& view, const at::Tensor&, const at::Tensor&) const {

@@ -19,28 +19,21 @@ class Mamba1 final : public Mixer {
  public:
   Mamba1(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches)
       : config_(config), inner_(branch.inner), rank_(step_rank(config)) {
-    std::vector<at::Tensor> x_rows, z_rows, conv_weights, conv_biases;
+    std::vector<at::Tensor> conv_weights, conv_biases;
     for (const BranchLookup& lookup : branches) {
-      const auto xz = lookup("in_proj", ".weight").split(inner_, 0);
-      x_rows.push_back(xz[0]);
-      z_rows.push_back(xz[1]);
       conv_weights.push_back(lookup("conv1d", ".weight"));
       conv_biases.push_back(lookup("conv1d", ".bias"));
-      scans_.push_back({lookup("x_proj", ".weight"), lookup("dt_proj", ".weight"), lookup("dt_proj", ".bias"),
-                        -lookup("A_log", "").exp(), lookup("D", "")});
+      scans_.push_back({lookup.matrix("x_proj", ".weight"), lookup.matrix("dt_proj", ".weight"),
+                        lookup("dt_proj", ".bias"), -lookup("A_log", "").exp(), lookup("D", "")});
     }
-    in_proj_ = branches.size() == 1 ? std::vector<at::Tensor>{branches[0]("in_proj", ".weight")} : x_rows;
-    if (branches.size() > 1) in_proj_.insert(in_proj_.end(), z_rows.begin(), z_rows.end());
-    conv_weight_ = stack_rows(conv_weights).squeeze(1);
-    conv_bias_ = stack_rows(conv_biases);
+    conv_weight_ = stack(conv_weights, 0).squeeze(1);
+    conv_bias_ = stack(conv_biases, 0);
   }
-
-  std::vector<at::Tensor> in_proj_rows() const override { return in_proj_; }
 
   at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
                    const std::optional<at::Tensor>& scale) const override {
-    const auto xz = projected.chunk(2, -1);
-    const auto x = kernels::causal_conv_silu(xz[0], conv_weight_, conv_bias_, seq_idx, std::nullopt)
+    const auto [x_in, z] = split(projected);
+    const auto x = kernels::causal_conv_silu(x_in, conv_weight_, conv_bias_, seq_idx, std::nullopt)
                        .split(inner_, -1);  // [B, L, E]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
@@ -48,25 +41,27 @@ class Mamba1 final : public Mixer {
       const Scanned in = scanned(s, x[i]);
       y.push_back(kernels::selective_scan(x[i], in.dt, s.a, in.b, in.c, s.d, seq_idx, std::nullopt).y);
     }
-    return gate(y, xz[1], scale);  // [B, L, branches * E]
+    return gate(y, z, scale);  // [B, L, branches * E]
   }
 
   at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
                         const std::optional<at::Tensor>& scale) const override {
-    const auto xz = projected.chunk(2, -1);
+    const auto [x_in, z] = split(projected);
     const auto x =
-        kernels::causal_conv_step(xz[0], conv_weight_, conv_bias_, state.window).split(inner_, -1);  // [B, E]
+        kernels::causal_conv_step(x_in, conv_weight_, conv_bias_, state.window).split(inner_, -1);  // [B, E]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
       const Scan& s = scans_[i];
       const Scanned in = scanned(s, x[i]);
       y.push_back(kernels::selective_step(x[i], in.dt, s.a, in.b, in.c, s.d, state.states[i]).unsqueeze(1));
     }
-    return gate(y, xz[1].unsqueeze(1), scale).squeeze(1);  // [B, branches * E]
+    return gate(y, z.unsqueeze(1), scale).squeeze(1);  // [B, branches * E]
   }
 
-  DecodeState new_state(int64_t batch) const override {
-    DecodeState state{at::zeros({batch, config_.d_conv - 1, conv_bias_.size(0)}, conv_bias_.options()), {}};
+  DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
+    DecodeState state{
+        at::zeros({batch, config_.d_conv - 1, conv_bias_.size(0)}, conv_bias_.options().dtype(activations)),
+        {}};
     for (const Scan& s : scans_)
       state.states.push_back(at::zeros({batch, inner_, s.a.size(1)}, s.a.options()));
     return state;
@@ -75,11 +70,11 @@ class Mamba1 final : public Mixer {
  private:
   /// What each branch's scan has of its own.
   struct Scan {
-    at::Tensor x_proj;     // [R + 2N, E]
-    at::Tensor dt_weight;  // [E, R]
-    at::Tensor dt_bias;    // [E]
-    at::Tensor a;          // [E, N], < 0
-    at::Tensor d;          // [E]
+    kernels::Weight x_proj;     // [R + 2N, E]
+    kernels::Weight dt_weight;  // [E, R]
+    at::Tensor dt_bias;         // [E]
+    at::Tensor a;               // [E, N], < 0
+    at::Tensor d;               // [E]
   };
   struct Scanned {
     at::Tensor dt;    // [.., E]
@@ -91,6 +86,12 @@ class Mamba1 final : public Mixer {
     return {step_size(config_, kernels::linear(rbc[0], s.dt_weight, s.dt_bias)), rbc[1], rbc[2]};
   }
 
+  /// x and z of all branches, [.., branches * E] each, from columns x_1 | z_1 | x_2 | z_2.
+  std::pair<at::Tensor, at::Tensor> split(const at::Tensor& projected) const {
+    const auto xz = projected.unflatten(-1, {-1, 2 * inner_}).split(inner_, -1);
+    return {xz[0].flatten(-2), xz[1].flatten(-2)};
+  }
+
   static at::Tensor gate(const std::vector<at::Tensor>& y, const at::Tensor& z,
                          const std::optional<at::Tensor>& scale) {
     const at::Tensor gated = (y.size() == 1 ? y[0] : at::cat(y, -1)) * at::silu(z);
@@ -99,10 +100,9 @@ class Mamba1 final : public Mixer {
   }
 
   const ModelConfig& config_;
-  int64_t inner_, rank_;             // E of one branch, R
-  std::vector<at::Tensor> in_proj_;  // rows x | z, of all branches
-  at::Tensor conv_weight_;           // [branches * E, W]
-  at::Tensor conv_bias_;             // [branches * E]
+  int64_t inner_, rank_;    // E of one branch, R
+  at::Tensor conv_weight_;  // [branches * E, W]
+  at::Tensor conv_bias_;    // [branches * E]
   std::vector<Scan> scans_;
 };
 

@@ -1,9 +1,10 @@
 // Mamba-2, the SSD mixer (arXiv 2405.21060): docs/model.md, "Mixers".
 
+#include <algorithm>
+#include <limits>
+
 #include "core/error.h"
-#include "kernels/conv/causal_conv.h"
-#include "kernels/gated_norm/gated_norm.h"
-#include "kernels/ssd/ssd.h"
+#include "kernels/ssd_mixer/ssd_mixer.h"
 #include "model/mixers/mixer.h"
 
 namespace dm::model {
@@ -30,96 +31,62 @@ struct Widths {
         d_conv(config.d_conv) {}
 };
 
-/// The rows of several branches' tensors, section by section: of [z1 x1 ..], [z2 x2 ..] it makes [z1 z2 x1 x2
-/// ..].
-std::vector<at::Tensor> interleave(const std::vector<at::Tensor>& branches,
-                                   const std::vector<int64_t>& sections) {
-  if (branches.size() == 1) return branches;
-  std::vector<std::vector<at::Tensor>> parts;
-  for (const at::Tensor& branch : branches) parts.push_back(branch.split_with_sizes(sections, 0));
-  std::vector<at::Tensor> rows;
-  for (size_t section = 0; section < sections.size(); ++section)
-    for (const std::vector<at::Tensor>& part : parts) rows.push_back(part[section]);
-  return rows;
-}
-
 class Mamba2 final : public Mixer {
  public:
-  Mamba2(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches)
-      : config_(config), w_(config, branch, static_cast<int64_t>(branches.size())) {
+  Mamba2(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches) {
+    const Widths one(config, branch, 1);
+    const auto count = static_cast<int64_t>(branches.size());
     const auto all = [&](const char* stem, const char* leaf) {
       std::vector<at::Tensor> tensors;
       for (const BranchLookup& lookup : branches) tensors.push_back(lookup(stem, leaf));
-      return tensors;
+      return stack(tensors, 0);
     };
-    const Widths one(config, branch, 1);
-    const std::vector<int64_t> xbc = {one.inner, one.group_width(), one.group_width()};
-    in_proj_ = interleave(all("in_proj", ".weight"), {one.inner, xbc[0], xbc[1], xbc[2], one.heads});
-    conv_weight_ = stack_rows(interleave(all("conv1d", ".weight"), xbc)).squeeze(1);
-    conv_bias_ = stack_rows(interleave(all("conv1d", ".bias"), xbc));
-    dt_bias_ = stack_rows(all("dt_bias", ""));
-    a_ = -stack_rows(all("A_log", "")).exp();
-    d_ = stack_rows(all("D", ""));
-    norm_ = stack_rows(all("norm", ".weight"));
-    spans_ = config.norm_group == "group" ? w_.groups : static_cast<int64_t>(branches.size());
+    weights_ = {.conv_weight = all("conv1d", ".weight").squeeze(1),
+                .conv_bias = all("conv1d", ".bias"),
+                .dt_bias = all("dt_bias", ""),
+                .a = -all("A_log", "").exp(),
+                .d = all("D", ""),
+                .norm = all("norm", ".weight")};
+    form_ = {
+        .branches = count,
+        .inner = one.inner,
+        .heads = one.heads,
+        .groups = one.groups,
+        .d_state = one.d_state,
+        .spans = config.norm_group == "group" ? count * one.groups : count,
+        .eps = config.norm_eps,
+        .dt_min = std::max(0.0, config.dt_limit_min),
+        .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
+        .chunk = config.chunk_size};
   }
-
-  std::vector<at::Tensor> in_proj_rows() const override { return in_proj_; }
 
   at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
                    const std::optional<at::Tensor>& scale) const override {
-    const auto zxd = projected.split_with_sizes({w_.inner, w_.channels(), w_.heads}, -1);
-    const at::Tensor conv =
-        kernels::causal_conv_silu(zxd[1], conv_weight_, conv_bias_, seq_idx, std::nullopt);  // [B, L, C]
-    const Scanned in = scanned(conv, zxd[2]);
-    const at::Tensor y =
-        kernels::ssd(in.x, in.dt, a_, in.b, in.c, d_, seq_idx, std::nullopt, config_.chunk_size).y;
-    return kernels::gated_norm(y.flatten(-2), zxd[0], norm_, spans_, scale, config_.norm_eps);  // [B, L, E]
+    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_);
+  }
+
+  at::Tensor output(const at::Tensor& projected, const at::Tensor& seq_idx,
+                    const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const override {
+    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_, out_proj);
   }
 
   at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
                         const std::optional<at::Tensor>& scale) const override {
-    const auto zxd = projected.split_with_sizes({w_.inner, w_.channels(), w_.heads}, -1);
-    const at::Tensor conv =
-        kernels::causal_conv_step(zxd[1], conv_weight_, conv_bias_, state.window);  // [B, C]
-    const Scanned in = scanned(conv, zxd[2]);
-    const at::Tensor y =
-        kernels::ssd_step(in.x, in.dt, a_, in.b, in.c, d_, state.states[0]).flatten(-2);  // [B, E]
-    return kernels::gated_norm(y.unsqueeze(1), zxd[0].unsqueeze(1), norm_, spans_, scale, config_.norm_eps)
-        .squeeze(1);
+    kernels::SsdMixerState carried{state.window, state.states[0]};
+    return kernels::ssd_mixer_step(projected, weights_, scale, carried, form_);
   }
 
-  DecodeState new_state(int64_t batch) const override {
-    return {at::zeros({batch, w_.d_conv - 1, w_.channels()}, a_.options()),
-            {at::zeros({batch, w_.heads, w_.head_dim, w_.d_state}, a_.options())}};
+  DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
+    const at::TensorOptions options = weights_.conv_weight.options();
+    const int64_t channels = weights_.conv_weight.size(0), window = weights_.conv_weight.size(1) - 1;
+    const int64_t heads = form_.branches * form_.heads, head_dim = form_.inner / form_.heads;
+    return {at::zeros({batch, window, channels}, options.dtype(activations)),
+            {at::zeros({batch, heads, head_dim, form_.d_state}, options)}};
   }
 
  private:
-  struct Scanned {
-    at::Tensor x;     // [.., H, P]
-    at::Tensor dt;    // [.., H]
-    at::Tensor b, c;  // [.., G, N]
-  };
-  /// Inputs of the scan from convolved channels and raw step sizes, for whole rows and single tokens alike.
-  Scanned scanned(const at::Tensor& conv, const at::Tensor& dt) const {
-    const auto xbc = conv.split_with_sizes({w_.inner, w_.group_width(), w_.group_width()}, -1);
-    const auto by = [](const at::Tensor& t, int64_t outer, int64_t inner) {
-      return t.unflatten(-1, {outer, inner});
-    };
-    return {by(xbc[0], w_.heads, w_.head_dim), step_size(config_, dt + dt_bias_),
-            by(xbc[1], w_.groups, w_.d_state), by(xbc[2], w_.groups, w_.d_state)};
-  }
-
-  const ModelConfig& config_;
-  Widths w_;
-  std::vector<at::Tensor> in_proj_;  // [R, D] in all
-  at::Tensor conv_weight_;           // [C, W]
-  at::Tensor conv_bias_;             // [C]
-  at::Tensor dt_bias_;               // [H]
-  at::Tensor a_;                     // [H], < 0
-  at::Tensor d_;                     // [H]
-  at::Tensor norm_;                  // [E]
-  int64_t spans_;                    // of the gated norm
+  kernels::SsdMixerForm form_{};
+  kernels::SsdMixerWeights weights_;
 };
 
 class Mamba2Kind final : public MixerKind {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "kernels/linear/linear.h"
 
 namespace dm::model {
 
@@ -13,8 +14,9 @@ const MixerKind& mixer_kind(const std::string& name) {
   DM_FAIL(ExitCode::usage, "--mixer: '{}' is no mixer; known: mamba2, mamba1", name);
 }
 
-BranchLookup lookup_in(const Scope& scope) {
-  return [scope](const std::string& stem, const std::string& leaf) { return scope[stem + leaf]; };
+at::Tensor Mixer::output(const at::Tensor& projected, const at::Tensor& seq_idx,
+                         const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const {
+  return kernels::linear(gated(projected, seq_idx, scale), out_proj);
 }
 
 void declare_branch(const ModelConfig& config, const Branch& branch, const Declare& declare) {
@@ -33,10 +35,6 @@ std::vector<StageCost> mixer_layer_stages(const ModelConfig& config, const Branc
   for (StageCost& stage : kind.stages(config, branch, branches)) stages.push_back(std::move(stage));
   stages.push_back(linear_cost("out_proj", out_width, config.d_model));
   return stages;
-}
-
-at::Tensor stack_rows(const std::vector<at::Tensor>& pieces) {
-  return pieces.size() == 1 ? pieces[0] : at::cat(pieces);
 }
 
 at::Tensor step_size(const ModelConfig& config, const at::Tensor& dt) {

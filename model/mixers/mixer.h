@@ -34,8 +34,28 @@ struct BranchParameter {
   bool shared;
 };
 
-/// Finds a branch's parameter by stem and leaf.
-using BranchLookup = std::function<at::Tensor(const std::string& stem, const std::string& leaf)>;
+/// Finds a branch's parameters by stem and leaf.
+class BranchLookup {
+ public:
+  /// The branch whose parameters stand in `scope` under their own names.
+  explicit BranchLookup(Scope scope)
+      : BranchLookup(std::move(scope),
+                     [](const std::string& stem, const std::string& leaf) { return stem + leaf; }) {}
+  /// `name` gives the name in `scope`.
+  using Naming = std::function<std::string(const std::string& stem, const std::string& leaf)>;
+  BranchLookup(Scope scope, Naming name) : scope_(std::move(scope)), name_(std::move(name)) {}
+
+  at::Tensor operator()(const std::string& stem, const std::string& leaf) const {
+    return scope_[name_(stem, leaf)];
+  }
+  kernels::Weight matrix(const std::string& stem, const std::string& leaf) const {
+    return scope_.matrix(name_(stem, leaf));
+  }
+
+ private:
+  Scope scope_;
+  Naming name_;
+};
 
 /// What decoding carries from token to token.
 struct DecodeState {
@@ -48,16 +68,19 @@ class Mixer {
  public:
   virtual ~Mixer() = default;
 
-  /// Blocks of rows of all branches' in_proj, [R, D] in all, in the order that `gated` takes their products.
-  virtual std::vector<at::Tensor> in_proj_rows() const = 0;
-  /// projected [B, L, R] -> gated and, on Mamba-2, normalised scan output [B, L, branches * E], times
-  /// `scale`: an [S] or [B, L, S] tensor of one factor for each of S equal sections of the channels.
+  /// projected [B, L, R]: the products of the branches' in_proj, one branch after the other -> gated and, on
+  /// Mamba-2, normalised scan output [B, L, branches * E], times `scale`: an [S] or [B, L, S] tensor of one
+  /// factor for each of S equal sections of the channels.
   virtual at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
                            const std::optional<at::Tensor>& scale) const = 0;
-  /// The same for one more token, projected [B, R] -> [B, branches * E]; no gradients.
+  /// linear(gated(..), out_proj), where a mixer can do that with less memory.
+  virtual at::Tensor output(const at::Tensor& projected, const at::Tensor& seq_idx,
+                            const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const;
+  /// gated() for one more token, projected [B, R] -> [B, branches * E]; no gradients.
   virtual at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
                                 const std::optional<at::Tensor>& scale) const = 0;
-  virtual DecodeState new_state(int64_t batch) const = 0;
+  /// Zero; the window in the dtype of the activations, states in that of the parameters.
+  virtual DecodeState new_state(int64_t batch, at::ScalarType activations) const = 0;
 };
 
 class MixerKind {
@@ -80,8 +103,6 @@ const MixerKind& mixer_kind(const std::string& name);
 const MixerKind& mamba1_kind();
 const MixerKind& mamba2_kind();
 
-/// The branch whose parameters all stand in one scope under their own names.
-BranchLookup lookup_in(const Scope& scope);
 /// Declares a branch whose parameters stand under their own names.
 void declare_branch(const ModelConfig& config, const Branch& branch, const Declare& declare);
 
@@ -90,8 +111,6 @@ void declare_branch(const ModelConfig& config, const Branch& branch, const Decla
 std::vector<StageCost> mixer_layer_stages(const ModelConfig& config, const Branch& branch, int64_t branches,
                                           int64_t out_width, int64_t more_rows = 0);
 
-/// Pieces below each other; the piece itself when there is one, so that a single branch copies nothing.
-at::Tensor stack_rows(const std::vector<at::Tensor>& pieces);
 /// softplus(dt), clamped to the configured limits.
 at::Tensor step_size(const ModelConfig& config, const at::Tensor& dt);
 /// Every out_proj starts smaller by the root of the number of layers that add to the residual stream.

@@ -126,7 +126,8 @@ std::vector<Comparison> run_layer(GoldenFile& file, const LayerFile& form, at::S
   DM_REQUIRE(inner == width, ExitCode::bad_data, "{}: inner is {}, the layer's is {}", file.path(), inner,
              width);
 
-  const at::Tensor y = kind.bind({config, index, model::Scope(parameters, "")})->forward(u, seq_idx);
+  const auto layer = kind.bind({config, index, model::Scope(parameters, "")});
+  const at::Tensor y = model::normalised_output(*layer, u, seq_idx, config.norm_eps);
   (y * file.tensor("input/dy").to(dtype)).sum().backward();
 
   Comparisons out;

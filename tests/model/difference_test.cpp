@@ -23,7 +23,7 @@ struct OneLayer {
         u(random_normal({kBatch, kLength, config.d_model}, at::kDouble, 3).set_requires_grad(true)),
         seq_idx(packed ? documents(kBatch, kLength) : one_document(kBatch, kLength)) {}
 
-  at::Tensor merged() const { return kind.bind(view)->forward(u, seq_idx); }
+  at::Tensor merged() const { return normalised_output(*kind.bind(view), u, seq_idx, config.norm_eps); }
   PlainDifference plain() const { return kind.plain(view, u, seq_idx); }
   /// Gradients of sum(y · dy) in u and all parameters of the layer.
   std::vector<at::Tensor> gradients(const at::Tensor& y) const {

@@ -1,0 +1,108 @@
+#include "kernels/linear/linear_cuda.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/error.h"
+#include "kernels/check.h"
+#include "kernels/linear/gemm_cuda.h"
+
+namespace dm::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// [T, width] with a contiguous last dim.
+at::Tensor as_matrix(const at::Tensor& t) { return dense_rows(t).reshape({-1, t.size(-1)}); }
+
+/// Rows of an odd width are stored further apart, so that all of them start where wide loads and the bulk
+/// copies of GEMMs want it.
+int64_t padded(int64_t width) { return width < 64 ? (width + 7) / 8 * 8 : (width + 63) / 64 * 64; }
+
+class Linear : public torch::autograd::Function<Linear> {
+ public:
+  /// `value` is weight.value once more, so that autograd sees it.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& value,
+                            const std::optional<at::Tensor>& bias, const Weight& weight) {
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = padded(value.size(0));
+    at::Tensor y = at::empty(shape, x.options()).narrow(-1, 0, value.size(0));
+    multiply_transposed(as_matrix(x), value, as_matrix(y));
+    if (bias) y.add_(*bias);
+    context->save_for_backward({x, value});
+    context->saved_data["bias"] = bias.has_value();
+    context->saved_data["weight"] = c10::make_intrusive<Kept>(weight);
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &value = saved[1];
+    const Weight& weight = context->saved_data["weight"].toCustomClass<Kept>()->weight;
+    const at::Tensor dy = as_matrix(grads[0]);
+    at::Tensor dx, dvalue, dbias;
+    if (context->needs_input_grad(0)) {
+      dx = at::empty(x.sizes(), x.options());
+      multiply(dy, value, as_matrix(dx));
+    }
+    add_weight_gradient(dy, as_matrix(x), weight);
+    if (context->needs_input_grad(1)) {
+      dvalue = at::zeros(value.sizes(), value.options().dtype(at::kFloat));
+      add_outer_products(dy, as_matrix(x), dvalue);
+      dvalue = dvalue.to(value.scalar_type());
+    }
+    if (context->saved_data["bias"].toBool()) dbias = dy.sum(0, /*keepdim=*/false, at::kFloat);
+    return {dx, dvalue, dbias, at::Tensor()};
+  }
+
+ private:
+  struct Kept : torch::CustomClassHolder {
+    explicit Kept(const Weight& weight) : weight(weight) {}
+    Weight weight;
+  };
+};
+
+class SplitColumns : public torch::autograd::Function<SplitColumns> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& columns, int64_t width) {
+    context->saved_data["columns"] = columns.size(-1);
+    context->saved_data["stride"] = columns.stride(-2);
+    return {columns.narrow(-1, 0, width), columns.narrow(-1, width, columns.size(-1) - width).contiguous()};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const int64_t columns = context->saved_data["columns"].toInt();
+    const at::Tensor& first = grads[0];
+    DM_CHECK(first.defined() && first.stride(-1) == 1 && first.storage_offset() == 0 &&
+                 first.stride(-2) == context->saved_data["stride"].toInt(),
+             "split_columns: the gradient of the first columns is {} with no room behind its rows",
+             describe(first));
+    std::vector<int64_t> shape = first.sizes().vec();
+    shape.back() = columns;
+    const at::Tensor whole = first.as_strided(shape, first.strides());
+    const int64_t width = first.size(-1);
+    at::Tensor rest = whole.narrow(-1, width, columns - width);
+    grads[1].defined() ? rest.copy_(grads[1]) : rest.zero_();
+    return {whole, at::Tensor()};
+  }
+};
+
+}  // namespace
+
+void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, const Weight& weight) {
+  for (const Weight::Part& part : weight.parts)
+    add_outer_products(dy.narrow(1, part.row, part.gradient.size(0)),
+                       x.narrow(1, part.column, part.gradient.size(1)), part.gradient);
+}
+
+at::Tensor linear_cuda(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
+  return Linear::apply(x, weight.value, bias, weight);
+}
+
+std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor& columns, int64_t width) {
+  const variable_list parts = SplitColumns::apply(columns, width);
+  return {parts[0], parts[1]};
+}
+
+}  // namespace dm::kernels

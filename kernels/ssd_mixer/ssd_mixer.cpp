@@ -1,0 +1,94 @@
+// The mixer composed of its operations, which is how a CPU runs it.
+
+#include "kernels/ssd_mixer/ssd_mixer.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "kernels/check.h"
+#include "kernels/conv/causal_conv.h"
+#include "kernels/gated_norm/gated_norm.h"
+#include "kernels/linear/linear.h"
+#include "kernels/ssd/ssd.h"
+#include "kernels/ssd_mixer/ssd_mixer_cuda.h"
+
+namespace dm::kernels {
+namespace {
+
+/// Columns [begin, begin + width) of every branch, merged: [.., branches * width]. A copy where branches lie
+/// apart.
+at::Tensor section(const at::Tensor& columns, const SsdMixerForm& form, int64_t begin, int64_t width) {
+  return columns.unflatten(-1, {form.branches, -1}).narrow(-1, begin, width).flatten(-2);
+}
+
+struct Projected {
+  at::Tensor z;   // [.., branches * E]
+  at::Tensor x;   // [.., branches * channels], of each branch x | B | C
+  at::Tensor dt;  // [.., branches * H], as projected
+};
+Projected split(const at::Tensor& projected, const SsdMixerForm& form) {
+  return {section(projected, form, 0, form.inner), section(projected, form, form.inner, form.channels()),
+          section(projected, form, form.inner + form.channels(), form.heads)};
+}
+
+struct Scanned {
+  at::Tensor x;     // [.., H, P] of all branches
+  at::Tensor dt;    // [.., H]
+  at::Tensor b, c;  // [.., G, N]
+};
+/// Inputs of the scan from convolved channels and raw step sizes, for whole rows and single tokens alike.
+Scanned scanned(const at::Tensor& conv, const at::Tensor& dt, const SsdMixerWeights& w,
+                const SsdMixerForm& form) {
+  const auto heads = [&](const at::Tensor& t, int64_t count) {
+    return t.unflatten(-1, {form.branches * count, -1});
+  };
+  const at::Tensor step = at::softplus(dt + w.dt_bias);
+  return {heads(section(conv, form, 0, form.inner), form.heads),
+          form.dt_min > 0 || std::isfinite(form.dt_max) ? step.clamp(form.dt_min, form.dt_max) : step,
+          heads(section(conv, form, form.inner, form.group_width()), form.groups),
+          heads(section(conv, form, form.inner + form.group_width(), form.group_width()), form.groups)};
+}
+
+void check(const at::Tensor& projected, const SsdMixerForm& form) {
+  DM_CHECK(projected.size(-1) == form.branches * form.rows(),
+           "ssd_mixer: projected is {}, expected {} branches of {} columns", describe(projected),
+           form.branches, form.rows());
+}
+
+}  // namespace
+
+at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
+                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const SsdMixerForm& form) {
+  check(projected, form);
+  if (projected.is_cuda()) return ssd_mixer_cuda(projected, w, scale, seq_idx, form, nullptr);
+  const Projected in = split(projected, form);
+  const at::Tensor conv =
+      causal_conv_silu(in.x, w.conv_weight, w.conv_bias, seq_idx, std::nullopt);  // [B, L, C]
+  const Scanned s = scanned(conv, in.dt, w, form);
+  const at::Tensor y = ssd(s.x, s.dt, w.a, s.b, s.c, w.d, seq_idx, std::nullopt, form.chunk).y;
+  return gated_norm(y.flatten(-2), in.z, w.norm, form.spans, scale, form.eps);  // [B, L, E]
+}
+
+at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
+                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const SsdMixerForm& form, const Weight& out_proj) {
+  check(projected, form);
+  if (projected.is_cuda()) return ssd_mixer_cuda(projected, w, scale, seq_idx, form, &out_proj);
+  return linear(ssd_mixer(projected, w, scale, seq_idx, form), out_proj);
+}
+
+at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& w,
+                          const std::optional<at::Tensor>& scale, SsdMixerState& state,
+                          const SsdMixerForm& form) {
+  check(projected, form);
+  const Projected in = split(projected, form);
+  const at::Tensor conv = causal_conv_step(in.x, w.conv_weight, w.conv_bias, state.window);  // [B, C]
+  const Scanned s = scanned(conv, in.dt, w, form);
+  const at::Tensor y = ssd_step(s.x, s.dt, w.a, s.b, s.c, w.d, state.state).flatten(-2);  // [B, E]
+  return gated_norm(y.unsqueeze(1), in.z.unsqueeze(1), w.norm, form.spans, scale, form.eps).squeeze(1);
+}
+
+}  // namespace dm::kernels

@@ -1,0 +1,64 @@
+#pragma once
+// Mamba-2 between its projections (arXiv 2405.21060, figure 6), one mixer or two branches beside each other:
+// convolution and SiLU, step sizes, the SSD scan, the gated norm. Two branches are one scan of twice the
+// groups, so that the difference of two mixers takes no more passes than one mixer.
+//
+//   x, B, C = silu(conv(projected's x | B | C));  Δ = clamp(softplus(dt + dt_bias))
+//   out     = gated_norm(ssd(x, Δ, a, B, C, d), z) · scale
+//
+// Columns of `projected`, each branch as its in_proj has them, one branch after the other:
+//   z(E) | x(E) | B(G N) | C(G N) | dt(H)     E, G, H of one branch
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "kernels/linear/weight.h"
+
+namespace dm::kernels {
+
+struct SsdMixerForm {
+  int64_t branches;
+  int64_t inner, heads, groups, d_state;  // E, H, G, N of one branch; P = E / H
+  int64_t spans;                          // of the gated norm, over the channels of all branches
+  double eps;                             // of the gated norm
+  double dt_min, dt_max;                  // limits of Δ; dt_max may be infinite
+  int64_t chunk;                          // of the scan
+
+  int64_t group_width() const { return groups * d_state; }
+  int64_t channels() const { return inner + 2 * group_width(); }  // convolved: x | B | C
+  int64_t rows() const { return inner + channels() + heads; }     // of one branch's in_proj
+};
+
+/// Of all branches, one after the other; `a` < 0. On a GPU float32.
+struct SsdMixerWeights {
+  at::Tensor conv_weight,
+      conv_bias;             // [branches * channels, W], [branches * channels]: x | B | C of a branch
+  at::Tensor dt_bias, a, d;  // [branches * H]
+  at::Tensor norm;           // [branches * E]
+};
+
+/// projected [B, L, branches * rows], seq_idx [B, L] int32, scale as gated_norm takes it, over all branches'
+/// channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all but seq_idx. On a GPU it
+/// is one operation: see ssd_mixer_cuda.h for what it saves.
+at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
+                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const SsdMixerForm& form);
+
+/// linear(ssd_mixer(..), out_proj), for which a GPU need not keep the product's input.
+at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
+                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const SsdMixerForm& form, const Weight& out_proj);
+
+/// The carried state of decoding, updated in place by a step.
+struct SsdMixerState {
+  at::Tensor window;  // [B, W - 1, branches * channels]: the convolution's last inputs, oldest first
+  at::Tensor state;   // [B, branches * H, P, N]
+};
+
+/// One more token: projected [B, branches * rows] -> [B, branches * E]. Not differentiable.
+at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& weights,
+                          const std::optional<at::Tensor>& scale, SsdMixerState& state,
+                          const SsdMixerForm& form);
+
+}  // namespace dm::kernels

@@ -1,0 +1,315 @@
+#include "kernels/ssd_mixer/ssd_mixer_cuda.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <limits>
+
+#include "core/error.h"
+#include "kernels/check.h"
+#include "kernels/conv/cuda/conv_cuda.cuh"
+#include "kernels/device/cuda/tensor.h"
+#include "kernels/gated_norm/cuda/gated_norm_cuda.cuh"
+#include "kernels/linear/gemm_cuda.h"
+#include "kernels/linear/linear_cuda.h"
+#include "kernels/ssd/cuda/ssd_cuda.cuh"
+
+namespace dm::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Everything the kernels are told, from the tensors of one call. What it points to lives in `t`.
+struct Call {
+  enum { projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx, kInputs };
+  const at::Tensor* t;  // [kInputs]; scale may be undefined
+  const SsdMixerForm& form;
+
+  int64_t rows() const { return t[projected].size(0); }
+  int64_t length() const { return t[projected].size(1); }
+  int64_t tokens() const { return rows() * length(); }
+  int64_t inner() const { return form.branches * form.inner; }
+  int64_t heads() const { return form.branches * form.heads; }
+  int64_t group_width() const { return form.branches * form.group_width(); }
+  int64_t channels() const { return form.branches * form.channels(); }
+  int64_t column_stride() const { return t[projected].stride(1); }
+  at::TensorOptions activations() const { return t[projected].options(); }
+  at::TensorOptions floats() const { return activations().dtype(at::kFloat); }
+  cuda::Element element() const { return element_of(t[projected]); }
+  const float* floats_of(int input) const {
+    return t[input].defined() ? t[input].const_data_ptr<float>() : nullptr;
+  }
+
+  cuda::ConvInputs conv() const {
+    return {.rows = rows(),
+            .length = length(),
+            .columns = {.branches = form.branches,
+                        .branch_stride = form.rows(),
+                        .x_offset = form.inner,
+                        .dt_offset = form.inner + form.channels(),
+                        .inner = form.inner,
+                        .group_width = form.group_width(),
+                        .heads = form.heads},
+            .element = element(),
+            .width = t[conv_weight].size(1),
+            .projected = t[projected].const_data_ptr(),
+            .weight = floats_of(conv_weight),
+            .bias = floats_of(conv_bias),
+            .dt_bias = floats_of(dt_bias),
+            .dt_min = static_cast<float>(form.dt_min),
+            .dt_max = static_cast<float>(form.dt_max),
+            .seq_idx = t[seq_idx].const_data_ptr<int32_t>(),
+            .initial = nullptr,
+            .projected_stride = column_stride()};
+  }
+
+  /// `xbc` [tokens, channels], of which x, B and C are ranges of columns.
+  cuda::SsdInputs scan(const at::Tensor& xbc, const at::Tensor& dt) const {
+    return {.shape = {.rows = rows(),
+                      .length = length(),
+                      .heads = heads(),
+                      .head_dim = form.inner / form.heads,
+                      .groups = form.branches * form.groups,
+                      .state = form.d_state},
+            .element = element(),
+            .x = xbc.const_data_ptr(),
+            .dt = dt.const_data_ptr<float>(),
+            .a = floats_of(a),
+            .b = column(xbc, inner()),
+            .c = column(xbc, inner() + group_width()),
+            .d = floats_of(d),
+            .seq_idx = t[seq_idx].const_data_ptr<int32_t>(),
+            .initial_state = nullptr,
+            .x_stride = channels(),
+            .b_stride = channels(),
+            .c_stride = channels()};
+  }
+
+  cuda::GatedNormInputs gate(const at::Tensor& y) const {
+    const bool scaled = t[scale].defined();
+    return {.tokens = tokens(),
+            .branches = form.branches,
+            .inner = form.inner,
+            .spans = form.spans,
+            .sections = scaled ? t[scale].size(-1) : 0,
+            .scale_by_token = scaled && t[scale].dim() == 3,
+            .element = element(),
+            .y = y.const_data_ptr(),
+            .z = t[projected].const_data_ptr(),
+            .weight = floats_of(norm),
+            .scale = floats_of(scale),
+            .eps = static_cast<float>(form.eps),
+            .z_stride = column_stride(),
+            .z_branch_stride = form.rows()};
+  }
+
+  static void* column(const at::Tensor& matrix, int64_t begin) {
+    return static_cast<char*>(matrix.data_ptr()) + begin * matrix.element_size();
+  }
+};
+
+/// What the kernels of the forward pass leave.
+struct Passed {
+  at::Tensor xbc;     // [tokens, channels]
+  at::Tensor dt;      // [tokens, H]
+  at::Tensor states;  // of the scan, for its backward pass
+  at::Tensor y;       // [B, L, E]
+  at::Tensor root;    // [tokens, spans]
+};
+
+at::Tensor bytes(const Call& call, int64_t count) { return device_bytes(count, call.t[Call::projected]); }
+void run(cudaError_t error) { check_launch(error, "ssd_mixer"); }
+
+void convolve(const Call& call, Passed& p, cudaStream_t stream) {
+  p.xbc = at::empty({call.tokens(), call.channels()}, call.activations());
+  if (!p.dt.defined()) p.dt = at::empty({call.tokens(), call.heads()}, call.floats());
+  run(cuda::conv_forward({call.conv(), p.xbc.data_ptr(), p.dt.data_ptr<float>()}, stream));
+}
+
+void scan(const Call& call, Passed& p, bool for_backward, cudaStream_t stream) {
+  const cuda::SsdInputs in = call.scan(p.xbc, p.dt);
+  const cuda::SsdPath path = cuda::ssd_path(in);
+  p.y = at::empty({call.rows(), call.length(), call.inner()}, call.activations());
+  p.states = bytes(
+      call, for_backward ? cuda::ssd_saved_bytes(in.shape, path) : cuda::ssd_scratch_bytes(in.shape, path));
+  run(cuda::ssd_forward({.in = in,
+                         .y = p.y.data_ptr(),
+                         .final_state = nullptr,
+                         .saved = p.states.data_ptr(),
+                         .save_states = for_backward,
+                         .y_stride = call.inner()},
+                        path, stream));
+}
+
+at::Tensor gate(const Call& call, Passed& p, cudaStream_t stream) {
+  at::Tensor out = at::empty_like(p.y);
+  p.root = at::empty({call.tokens(), call.form.spans}, call.floats());
+  run(cuda::gated_norm_forward({call.gate(p.y), out.data_ptr(), p.root.data_ptr<float>()}, stream));
+  return out;
+}
+
+class SsdMixer : public torch::autograd::Function<SsdMixer> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& projected,
+                            const at::Tensor& conv_weight, const at::Tensor& conv_bias,
+                            const at::Tensor& dt_bias, const at::Tensor& a, const at::Tensor& d,
+                            const at::Tensor& norm, const at::Tensor& scale, const at::Tensor& seq_idx,
+                            const SsdMixerForm& form, const Weight& out_proj, bool gradient) {
+    const cudaStream_t stream = current_stream();
+    const at::Tensor inputs[] = {projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx};
+    const Call call{inputs, form};
+    Passed p;
+    convolve(call, p, stream);
+    scan(call, p, gradient, stream);
+    at::Tensor out = gate(call, p, stream);
+    context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx, p.dt,
+                                p.states, p.y, p.root});
+    context->saved_data["form"] = c10::make_intrusive<Kept>(form, out_proj);
+    if (!out_proj.value.defined()) return out;
+    at::Tensor product = at::empty({call.rows(), call.length(), out_proj.value.size(0)}, call.activations());
+    multiply_transposed(out.view({call.tokens(), -1}), out_proj.value, product.view({call.tokens(), -1}));
+    return product;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const cudaStream_t stream = current_stream();
+    const variable_list saved = context->get_saved_variables();
+    const auto kept = context->saved_data["form"].toCustomClass<Kept>();
+    const Call call{saved.data(), kept->form};
+    Passed p{.xbc = {},
+             .dt = saved[Call::kInputs],
+             .states = saved[Call::kInputs + 1],
+             .y = saved[Call::kInputs + 2],
+             .root = saved[Call::kInputs + 3]};
+    const Weight& out_proj = kept->out_proj;
+
+    at::Tensor dout = grads[0].contiguous();
+    if (out_proj.value.defined()) {
+      const at::Tensor dproduct = dout.view({call.tokens(), -1});
+      dout = at::empty({call.tokens(), call.inner()}, call.activations());
+      multiply(dproduct, out_proj.value, dout);
+      const at::Tensor out = gate(call, p, stream).view({call.tokens(), -1});
+      add_weight_gradient(dproduct, out, out_proj);
+    }
+
+    // Rows as wide as projected's, so that split_columns finds room behind them.
+    at::Tensor dprojected = at::empty({call.rows(), call.length(), call.column_stride()}, call.activations());
+    at::Tensor dy = at::empty_like(p.y);
+    at::Tensor dnorm = at::empty_like(saved[Call::norm]);
+    const at::Tensor& scale = saved[Call::scale];
+    at::Tensor dscale = scale.defined() ? at::empty_like(scale) : at::Tensor();
+    {
+      const cuda::GatedNormInputs in = call.gate(p.y);
+      const at::Tensor workspace = bytes(call, cuda::gated_norm_workspace_bytes(in));
+      run(cuda::gated_norm_backward({.in = in,
+                                     .root = p.root.const_data_ptr<float>(),
+                                     .dout = dout.const_data_ptr(),
+                                     .workspace = workspace.data_ptr(),
+                                     .dy = dy.data_ptr(),
+                                     .dz = dprojected.data_ptr(),
+                                     .dweight = dnorm.data_ptr<float>(),
+                                     .dscale = scale.defined() ? dscale.data_ptr<float>() : nullptr},
+                                    stream));
+    }
+    dout.reset();
+
+    convolve(call, p, stream);
+    at::Tensor dxbc = at::empty_like(p.xbc), ddt = at::empty_like(p.dt), da = at::empty_like(saved[Call::a]),
+               dd = at::empty_like(saved[Call::d]);
+    {
+      const cuda::SsdInputs in = call.scan(p.xbc, p.dt);
+      const cuda::SsdPath path = cuda::ssd_path(in);
+      const at::Tensor workspace = bytes(call, cuda::ssd_workspace_bytes(in.shape, path));
+      run(cuda::ssd_backward({.in = in,
+                              .saved = p.states.const_data_ptr(),
+                              .dy = dy.const_data_ptr(),
+                              .dfinal_state = nullptr,
+                              .workspace = workspace.data_ptr(),
+                              .dx = dxbc.data_ptr(),
+                              .ddt = ddt.data_ptr<float>(),
+                              .da = da.data_ptr<float>(),
+                              .db = Call::column(dxbc, call.inner()),
+                              .dc = Call::column(dxbc, call.inner() + call.group_width()),
+                              .dd = dd.data_ptr<float>(),
+                              .dinitial_state = nullptr,
+                              .bc_element = call.element(),
+                              .dy_stride = call.inner(),
+                              .dx_stride = call.channels(),
+                              .db_stride = call.channels(),
+                              .dc_stride = call.channels()},
+                             path, stream));
+    }
+
+    at::Tensor dconv_weight = at::empty_like(saved[Call::conv_weight]),
+               dconv_bias = at::empty_like(saved[Call::conv_bias]),
+               ddt_bias = at::empty_like(saved[Call::dt_bias]);
+    {
+      const cuda::ConvInputs in = call.conv();
+      const at::Tensor workspace = bytes(call, cuda::conv_workspace_bytes(in));
+      run(cuda::conv_backward({.in = in,
+                               .dxbc = dxbc.const_data_ptr(),
+                               .ddt = ddt.const_data_ptr<float>(),
+                               .workspace = workspace.data_ptr(),
+                               .dprojected = dprojected.data_ptr(),
+                               .dweight = dconv_weight.data_ptr<float>(),
+                               .dbias = dconv_bias.data_ptr<float>(),
+                               .ddt_bias = ddt_bias.data_ptr<float>(),
+                               .dinitial = nullptr},
+                              stream));
+    }
+    return {dprojected.narrow(-1, 0, saved[Call::projected].size(-1)),
+            dconv_weight,
+            dconv_bias,
+            ddt_bias,
+            da,
+            dd,
+            dnorm,
+            dscale,
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor()};
+  }
+
+ private:
+  struct Kept : torch::CustomClassHolder {
+    Kept(const SsdMixerForm& form, const Weight& out_proj) : form(form), out_proj(out_proj) {}
+    SsdMixerForm form;
+    Weight out_proj;
+  };
+};
+
+/// [S] or [B, L, S], contiguous, from whatever broadcasts to it.
+at::Tensor whole_scale(const at::Tensor& scale, int64_t rows, int64_t length) {
+  if (scale.dim() == 1 || scale.numel() == scale.size(-1)) return scale.reshape({-1}).contiguous();
+  return scale.expand({rows, length, scale.size(-1)}).contiguous();
+}
+
+}  // namespace
+
+at::Tensor ssd_mixer_cuda(const at::Tensor& projected, const SsdMixerWeights& w,
+                          const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                          const SsdMixerForm& form, const Weight* out_proj) {
+  DM_CHECK_FLOATING("ssd_mixer", projected);
+  const int64_t rows = projected.size(0), length = projected.size(1), inner = form.branches * form.inner;
+  const int64_t channels = form.branches * form.channels(), heads = form.branches * form.heads;
+  DM_CHECK_SHAPE("ssd_mixer", w.conv_weight, at::kFloat, channels, -1);
+  DM_CHECK_SHAPE("ssd_mixer", w.conv_bias, at::kFloat, channels);
+  DM_CHECK_SHAPE("ssd_mixer", w.dt_bias, at::kFloat, heads);
+  DM_CHECK_SHAPE("ssd_mixer", w.a, at::kFloat, heads);
+  DM_CHECK_SHAPE("ssd_mixer", w.d, at::kFloat, heads);
+  DM_CHECK_SHAPE("ssd_mixer", w.norm, at::kFloat, inner);
+  DM_CHECK_SHAPE("ssd_mixer", seq_idx, at::kInt, rows, length);
+  if (out_proj) DM_CHECK_SHAPE("ssd_mixer", out_proj->value, projected.scalar_type(), -1, inner);
+  const at::Tensor columns = projected.stride(2) == 1 && projected.stride(0) == length * projected.stride(1)
+                                 ? projected
+                                 : projected.contiguous();
+  const at::Tensor factors = scale ? whole_scale(scale->to(at::kFloat), rows, length) : at::Tensor();
+  const bool gradient = at::GradMode::is_enabled();
+  return SsdMixer::apply(columns, w.conv_weight.contiguous(), w.conv_bias.contiguous(),
+                         w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), w.norm.contiguous(),
+                         factors, seq_idx.contiguous(), form, out_proj ? *out_proj : Weight(), gradient);
+}
+
+}  // namespace dm::kernels

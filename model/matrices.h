@@ -1,0 +1,42 @@
+#pragma once
+// The weight matrices of a model as products take them, where that is not how the optimizer holds them: in
+// the dtype of the activations, and several stacked so that one product serves them all.
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kernels/linear/weight.h"
+#include "model/language_model.h"
+
+namespace dm::model {
+
+class Matrices {
+ public:
+  /// `dtype` is that of the activations; the parameters outlive this object.
+  Matrices(const Parameters& parameters, at::ScalarType dtype) : parameters_(parameters), dtype_(dtype) {}
+
+  /// The named parameters below each other (dim 0) or beside each other (dim 1), as they were at the last
+  /// refresh(). Their gradients are added to the parameters' own, where those are defined.
+  const kernels::Weight& stacked(const std::vector<std::string>& names, int64_t dim);
+
+  /// Copies the parameters again; on the current stream, in place, so that captured graphs see the new
+  /// values.
+  void refresh();
+
+ private:
+  struct Entry {
+    kernels::Weight weight;
+    std::vector<std::string> names;
+    int64_t dim;
+  };
+  void copy(Entry& entry) const;
+
+  const Parameters& parameters_;
+  at::ScalarType dtype_;
+  std::map<std::string, Entry> entries_;  // by the names, joined
+};
+
+}  // namespace dm::model
