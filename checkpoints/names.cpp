@@ -99,7 +99,9 @@ bool is_leftover_name(std::string_view name) {
 }
 bool is_run_leftover_name(std::string_view name) {
   if (take(name, kLockName)) return take(name, ".") && is_nonce(name);
-  return take(name, kLatestName) && take(name, ".tmp-") && take_number(name, 1, kMaxStep) && name.empty();
+  // The two small files of a run folder that are replaced as a whole, as core/files.h does it.
+  return (take(name, kLatestName) || take(name, kFailuresName)) && take(name, ".tmp-") &&
+         take_number(name, 1, kMaxStep) && name.empty();
 }
 
 bool is_tensor_name(std::string_view name) {

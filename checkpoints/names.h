@@ -14,7 +14,8 @@ inline constexpr const char* kManifestName = "manifest.json";
 inline constexpr const char* kCommitName = "COMMIT";
 inline constexpr const char* kLockName = "LOCK";
 inline constexpr const char* kLatestName = "latest";
-inline constexpr const char* kDirectoryName = "checkpoints";  // inside the run directory
+inline constexpr const char* kFailuresName = "failures.json";  // train/failures.h
+inline constexpr const char* kDirectoryName = "checkpoints";   // inside the run directory
 
 inline constexpr int64_t kMaxStep = 999'999'999'999'999;
 inline constexpr int64_t kMaxFiles = 99'999;
@@ -43,7 +44,7 @@ std::string probe_name(int64_t rank);
 std::string new_lock_name(std::string_view nonce);
 
 /// What a killed job may leave in the checkpoints' directory and in the run directory: the names above, and
-/// "latest.tmp-<pid>" (core/files.h).
+/// "latest.tmp-<pid>", "failures.json.tmp-<pid>" (core/files.h).
 bool is_leftover_name(std::string_view name);
 bool is_run_leftover_name(std::string_view name);
 

@@ -11,10 +11,12 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/signals.h"
+#include "train/failures.h"
 #include "train/ledger.h"
 #include "train/reporter.h"
 #include "train/resume.h"
 #include "train/rows.h"
+#include "train/run_data.h"
 #include "train/sharded_optimizer.h"
 #include "train/state.h"
 #include "train/step.h"
@@ -41,8 +43,9 @@ class Trainer {
   ExitCode run();
 
  private:
+  ExitCode loop();
   std::optional<Meta> restore();
-  void open_data(const std::optional<Meta>& stored);
+  void start_data(const std::optional<Meta>& stored);
 
   bool finished() const;
   StepFacts gather_facts(const LocalLoss& local) const;
@@ -59,8 +62,10 @@ class Trainer {
   const RunConfig& config_;
   Collectives& data_group_;
   Collectives& control_group_;
+  RunData data_;  // before the store, which makes the run's folder
   checkpoints::Store store_;
   RunLog log_;
+  Failures failures_;
   FlatParameters parameters_;
   ShardedOptimizer optimizer_;
   StepGuard guard_;
@@ -68,7 +73,6 @@ class Trainer {
   Progress progress_;
   DataIdentity data_identity_;
   std::unique_ptr<data::Loader> loader_;
-  std::shared_ptr<const data::Dataset> eval_data_;
   Stopwatch attempt_, since_save_;
   double seconds_before_ = 0;  // of training, in earlier attempts
   int64_t saved_step_ = -1;
@@ -77,7 +81,7 @@ class Trainer {
 
 // ---- the loop ----
 
-ExitCode Trainer::run() {
+ExitCode Trainer::loop() {
   if (finished()) {
     log_info("{}: complete at step {}; raise --steps, --tokens or --minutes to go on", config_.train.run_dir,
              progress_.step);
@@ -108,6 +112,7 @@ ExitCode Trainer::run() {
     reporter.step({progress_, facts, verdict, lr, clip, step_seconds, batch.wait_ms});
     measure_difference_if_due(reporter);
     save_if_due(facts);
+    if (speaks()) failures_.passed(progress_.step);
     if (facts.stop && !finished()) {
       if (saved_step_ != progress_.step) save();
       log_info("stopped by a signal after step {}; the same command goes on from there", progress_.step);
@@ -115,11 +120,21 @@ ExitCode Trainer::run() {
     }
   }
   if (saved_step_ != progress_.step) save();
-  if (eval_data_)
-    reporter.evaluation(progress_.step, evaluate(model_, *eval_data_, config_.eval,
+  if (data_.held_out() != nullptr)
+    reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
                                                  config_.train.mask_boundary_loss, data_group_));
   log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
   return ExitCode::ok;
+}
+
+ExitCode Trainer::run() {
+  try {
+    return loop();
+  } catch (const std::exception& error) {
+    failures_.add(progress_.step + 1,
+                  error);  // throws an error of its own when that step fails again and again
+    throw;
+  }
 }
 
 // ---- one step's parts ----
@@ -151,17 +166,17 @@ double Trainer::clip_factor(const StepFacts& facts) const {
 }
 
 void Trainer::advance(const StepFacts& facts) {
-  ++progress_.step;
-  progress_.samples += config_.train.global_batch;
-  progress_.tokens += config_.tokens_per_step();
-  progress_.seconds = seconds_before_ + attempt_.seconds();
-  time_up_ = facts.time_up;
   DM_REQUIRE(guard_.skipped_in_a_row() < config_.train.skip_limit, ExitCode::internal,
              "step {}: {} steps in a row were skipped, the last with loss {} and gradient norm {}; the "
              "weights are those "
              "before them. Lower --lr, lengthen --warmup, or look at the data; raise --skip-limit to go on "
              "regardless",
-             progress_.step, guard_.skipped_in_a_row(), facts.loss(), facts.gradient_norm());
+             progress_.step + 1, guard_.skipped_in_a_row(), facts.loss(), facts.gradient_norm());
+  ++progress_.step;
+  progress_.samples += config_.train.global_batch;
+  progress_.tokens += config_.tokens_per_step();
+  progress_.seconds = seconds_before_ + attempt_.seconds();
+  time_up_ = facts.time_up;
 }
 
 void Trainer::explain_skip(const StepFacts& facts, const LocalLoss& local, Verdict verdict) const {
@@ -176,7 +191,7 @@ void Trainer::explain_skip(const StepFacts& facts, const LocalLoss& local, Verdi
 void Trainer::evaluate_if_due(Reporter& reporter) const {
   const int64_t every = config_.train.eval_every;
   if (every == 0 || progress_.step == 0 || progress_.step % every != 0) return;
-  reporter.evaluation(progress_.step, evaluate(model_, *eval_data_, config_.eval,
+  reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
                                                config_.train.mask_boundary_loss, data_group_));
 }
 
@@ -184,7 +199,7 @@ void Trainer::measure_difference_if_due(Reporter& reporter) const {
   const TrainConfig& train = config_.train;
   if (!speaks() || train.telemetry_every == 0 || progress_.step % train.telemetry_every != 0) return;
   // Always the same tokens, so that a curve over steps shows the weights alone.
-  const data::Dataset& dataset = eval_data_ ? *eval_data_ : loader_->dataset(0);
+  const data::Dataset& dataset = data_.held_out() != nullptr ? *data_.held_out() : data_.first();
   const int64_t available = std::min(train.telemetry_tokens, dataset.token_count() - 1);
   const int64_t length = std::min(train.length, available);
   const Rows rows = read_rows(dataset, 0, available / length, length, /*mask_boundary_loss=*/false);
@@ -227,15 +242,17 @@ Trainer::Trainer(const RunConfig& config, Collectives& data_group, Collectives& 
     : config_(config),
       data_group_(data_group),
       control_group_(control_group),
+      data_(config, data_group.rank(), data_group.size()),
       store_(config.train.run_dir, config.checkpoint, control_group),
       log_(config.train.run_dir, control_group.rank()),
+      failures_(config.train.run_dir, control_group.rank() == 0),
       parameters_(model::parameter_infos(config.model), parse_dtype(config.train.dtype, "--dtype"),
                   data_group),
       optimizer_(config.optimizer, parameters_),
       guard_(config.train.spike_sigma, config.train.spike_window),
       model_(config.model, parameters_.leaves()) {
   const std::optional<Meta> stored = restore();
-  open_data(stored);
+  start_data(stored);
   seconds_before_ = progress_.seconds;
   time_up_ = config.train.minutes > 0 && seconds_before_ >= config.train.minutes * 60;
   attempt_.restart();
@@ -263,32 +280,12 @@ std::optional<Meta> Trainer::restore() {
   return stored;
 }
 
-void Trainer::open_data(const std::optional<Meta>& stored) {
-  const data::Loader::Shape shape{.length = config_.train.length,
-                                  .global_rows = config_.train.global_batch,
-                                  .rank = data_group_.rank(),
-                                  .world = data_group_.size(),
-                                  .packed = config_.model.packed,
-                                  .mask_boundary_loss = config_.train.mask_boundary_loss};
-  loader_ = std::make_unique<data::Loader>(config_.data, shape, progress_.samples);
-  DM_REQUIRE(loader_->vocab_size() <= config_.model.vocab_size, ExitCode::usage,
-             "--data has token ids up to {}, but --vocab-size is {}; give --vocab-size {} or more",
-             loader_->vocab_size() - 1, config_.model.vocab_size, loader_->vocab_size());
-  const data::Dataset& dataset = loader_->dataset(0);
-  data_identity_ = {loader_->fingerprint(), dataset.tokenizer(), dataset.tokenizer_hash()};
+void Trainer::start_data(const std::optional<Meta>& stored) {
+  loader_ = data_.start(progress_.samples);
+  data_identity_ = {loader_->fingerprint(), data_.first().tokenizer(), data_.first().tokenizer_hash()};
   if (stored)
     refuse_differences(data_differences(*stored, config_, data_identity_), config_.train.allow,
                        config_.train.run_dir);
-
-  if (config_.eval.eval_data.empty()) return;
-  data::OpenOptions options;
-  if (!std::filesystem::is_directory(config_.eval.eval_data))
-    options.hdf5_name = config_.data.hdf5_name, options.eos_id = config_.data.eos_id;
-  eval_data_ = data::open_dataset(config_.eval.eval_data, options);
-  DM_REQUIRE(eval_data_->tokenizer_hash() == dataset.tokenizer_hash(), ExitCode::usage,
-             "--eval-data {} was made with the tokenizer {} ({}), --data with {} ({}); prepare both with one",
-             config_.eval.eval_data, eval_data_->tokenizer(), hex(eval_data_->tokenizer_hash()),
-             dataset.tokenizer(), hex(dataset.tokenizer_hash()));
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ TEST(Names, WhatIsBuiltIsParsed) {
   EXPECT_TRUE(is_leftover_name(probe_name(17)));
   EXPECT_TRUE(is_run_leftover_name(new_lock_name(kNonce)));
   EXPECT_TRUE(is_run_leftover_name("latest.tmp-4711"));
+  EXPECT_TRUE(is_run_leftover_name("failures.json.tmp-4711"));
   EXPECT_EQ(make_nonce().size(), 16u);
   EXPECT_NE(make_nonce(), make_nonce());
   for (const char* name : {"a", "A_log", "adamw.m/backbone.layers.0.mixer.D", "x-1", "a.b/c.d", "0"})
@@ -94,9 +95,9 @@ TEST(Names, NothingElseIsALeftoverThatMayBeDeleted) {
                            ".probe--1",
                            ".tmp-step_000001000-0123456789abcdef"})
     EXPECT_FALSE(is_leftover_name(name)) << name;
-  for (const char* name :
-       {"LOCK", "LOCK.", "LOCK.old", "LOCK.0123456789abcdeg", "lock.0123456789abcdef", "latest",
-        "latest.tmp-", "latest.tmp-12a", "latest.tmp", "metrics.jsonl", "LOCK.0123456789abcdef.bak"})
+  for (const char* name : {"LOCK", "LOCK.", "LOCK.old", "LOCK.0123456789abcdeg", "lock.0123456789abcdef",
+                           "latest", "latest.tmp-", "latest.tmp-12a", "latest.tmp", "failures.json",
+                           "metrics.jsonl", "LOCK.0123456789abcdef.bak"})
     EXPECT_FALSE(is_run_leftover_name(name)) << name;
 }
 

@@ -175,6 +175,7 @@ TEST_F(BadInput, DatasetTruncated) {
   const std::string shard = first_shard(dataset);
   fs::resize_file(shard, fs::file_size(shard) - 100);
   expect_refusal(train_on("x", {"--data", dataset}), 65, HasSubstr(fs::path(shard).filename().string()));
+  EXPECT_FALSE(fs::exists(path("x")));
   expect_refusal({"verify", dataset}, 65, HasSubstr(fs::path(shard).filename().string()));
 }
 TEST_F(BadInput, DatasetBitFlipped) {
@@ -184,11 +185,28 @@ TEST_F(BadInput, DatasetBitFlipped) {
   expect_refusal({"verify", dataset}, 65, HasSubstr(fs::path(shard).filename().string()));
   expect_refusal(train_on("x1", {"--data", dataset}), 65, HasSubstr(fs::path(shard).filename().string()));
 }
+TEST_F(BadInput, StepThatFailsThreeTimesEndsTheRunForGood) {
+  // A flipped block that a step comes to, on two ranks: each attempt resumes and dies there.
+  const std::string dataset = copy("data/train", "poisoned");
+  flip(first_shard(dataset), 4096 + 2 * 16384 + 10);  // the second block of tokens
+  Words words = train_words(folder_->path(), "poisoned-run", 1000, {"--data", dataset, "--save-every", "2"});
+  for (const int code : {65, 65, 78, 78}) {
+    const Outcome outcome = run(on_ranks(2, words));
+    EXPECT_EQ(outcome.exit_code, code) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("block"));
+    if (code == 78) {
+      EXPECT_THAT(outcome.err, AllOf(HasSubstr("times in a row"), HasSubstr("exit code 65")));
+    }
+  }
+  EXPECT_THAT(read_text(path("poisoned-run/failures.json")), HasSubstr("\"times\": 4"));
+}
 TEST_F(BadInput, DatasetMissing) {
   expect_refusal(train_on("x2", {"--data", path("nowhere")}), 64, HasSubstr("nowhere"));
+  EXPECT_FALSE(fs::exists(path("x2")));
 }
 TEST_F(BadInput, DatasetLargerThanTheVocabulary) {
   expect_refusal(train_on("x3", {"--vocab-size", "100"}), 64, HasSubstr("100"));
+  EXPECT_FALSE(fs::exists(path("x3")));
 }
 TEST_F(BadInput, DatasetIsNoDataset) {
   fs::create_directories(path("folder"));

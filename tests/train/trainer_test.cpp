@@ -122,6 +122,46 @@ TEST_F(TrainerTest, CrashesBetweenCheckpointsLoseNothing) {
   expect_equal_histories(whole, crashing);
 }
 
+TEST_F(TrainerTest, StepThatFailsThreeTimesEndsTheRunForGood) {
+  RunConfig config = tiny_run(path(), "run", 12);
+  config.train.save_every = 3;
+  const auto dies_in = [&](int64_t step_of_attempt) {
+    DiesAtStep dying(*group_, step_of_attempt);
+    try {
+      train(config, dying, dying);
+      return ExitCode::ok;
+    } catch (const Error& error) {
+      return error.code();
+    }
+  };
+  EXPECT_EQ(dies_in(5), ExitCode::lost);  // step 5, from step 0 on; then from the checkpoint after step 3 on
+  EXPECT_EQ(dies_in(2), ExitCode::lost);
+  EXPECT_EQ(dies_in(3), ExitCode::lost);  // step 6: step 5 was passed
+  EXPECT_EQ(dies_in(2), ExitCode::lost);
+  EXPECT_EQ(dies_in(2), ExitCode::lost);
+  EXPECT_EQ(dies_in(2), ExitCode::repeated);
+  EXPECT_TRUE(std::filesystem::exists(config.train.run_dir + "/failures.json"));
+  EXPECT_EQ(run(config), ExitCode::ok);  // whoever has found the reason goes on
+  EXPECT_FALSE(std::filesystem::exists(config.train.run_dir + "/failures.json"));
+}
+
+TEST_F(TrainerTest, RefusedRunLeavesNoFolder) {
+  const RunConfig good = tiny_run(path(), "run", 3);
+  std::vector<std::pair<const char*, RunConfig>> wrong;
+  const auto with = [&](const char* what, const auto& change) {
+    change(wrong.emplace_back(what, good).second);
+  };
+  with("data absent", [&](RunConfig& c) { c.data.data = {path() + "/absent"}; });
+  with("vocabulary", [](RunConfig& c) { c.model.vocab_size = 256; });
+  with("rows longer than the data", [](RunConfig& c) { c.train.length = 5000; });
+  with("streams without samples", [](RunConfig& c) { c.data.order = "streams", c.train.global_batch = 500; });
+  with("held-out data absent", [&](RunConfig& c) { c.eval.eval_data = path() + "/absent"; });
+  for (const auto& [what, config] : wrong) {
+    EXPECT_NE(refusal(config, ExitCode::usage), "") << what;
+    EXPECT_FALSE(std::filesystem::exists(config.train.run_dir)) << what;
+  }
+}
+
 TEST_F(TrainerTest, HalfWrittenLinesOfAKilledProcessDisappear) {
   RunConfig whole = tiny_run(path(), "whole", 6), killed = tiny_run(path(), "killed", 4);
   run(whole);
