@@ -1,7 +1,6 @@
 #include "kernels/adamw/adamw.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -12,14 +11,7 @@ namespace dm::kernels {
 template <class T>
 void adamw(T* weight, T* m, T* v, const T* grad, int64_t count, const AdamWStep& step) {
   DM_CHECK(step.step >= 1, "adamw: step is {}, expected at least 1", step.step);
-  const auto power = static_cast<double>(step.step);
-  const AdamWFactors<T> factors{static_cast<T>(step.beta1),
-                                static_cast<T>(step.beta2),
-                                static_cast<T>(step.eps),
-                                static_cast<T>(step.grad_scale),
-                                static_cast<T>(1 - step.lr * step.weight_decay),
-                                static_cast<T>(step.lr / (1 - std::pow(step.beta1, power))),
-                                static_cast<T>(std::sqrt(1 - std::pow(step.beta2, power)))};
+  const AdamWFactors<T> factors = adamw_factors<T>(step);
   constexpr int64_t kElements = 1 << 15;  // of a task: four arrays of it fill a core's second-level cache
   parallel_for((count + kElements - 1) / kElements, [&](int64_t task) {
     const int64_t begin = task * kElements;

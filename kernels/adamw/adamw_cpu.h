@@ -2,18 +2,10 @@
 
 #include <cstdint>
 
+#include "kernels/adamw/factors.h"
 #include "kernels/simd/dispatch.h"
 
 namespace dm::kernels {
-
-/// AdamWStep in the type of the update, with what is the same for all elements worked out.
-template <class T>
-struct AdamWFactors {
-  T beta1, beta2, eps, grad_scale;
-  T keep;  // 1 - lr weight_decay
-  T rate;  // lr / (1 - beta1^step)
-  T root;  // sqrt(1 - beta2^step)
-};
 
 // clang-format off
 DM_SIMD_DECLARE(

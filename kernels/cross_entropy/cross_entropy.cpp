@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "kernels/check.h"
 #include "kernels/cross_entropy/cross_entropy_cpu.h"
+#include "kernels/cross_entropy/cross_entropy_cuda.h"
 
 namespace dm::kernels {
 namespace {
@@ -75,14 +76,18 @@ int64_t cross_entropy_block_rows(int64_t vocabulary, int64_t element_bytes) {
   return std::clamp<int64_t>((16 << 20) / (vocabulary * element_bytes), 128, 1024);
 }
 
-CrossEntropy linear_cross_entropy(const at::Tensor& h, const at::Tensor& weight, const at::Tensor& targets,
+CrossEntropy linear_cross_entropy(const at::Tensor& h, const Weight& weights, const at::Tensor& targets,
                                   const at::Tensor& mask) {
+  const at::Tensor& weight = weights.value;
   DM_CHECK_FLOATING("linear_cross_entropy", h);
   DM_CHECK_SHAPE("linear_cross_entropy", h, h.scalar_type(), -1, -1);
   DM_CHECK_SHAPE("linear_cross_entropy", weight, h.scalar_type(), -1, h.size(1));
   DM_CHECK_SHAPE("linear_cross_entropy", targets, at::kLong, h.size(0));
   DM_CHECK_SHAPE("linear_cross_entropy", mask, at::kByte, h.size(0));
   const at::Tensor dense_targets = targets.contiguous(), dense_mask = mask.contiguous();
+  if (h.is_cuda()) return linear_cross_entropy_cuda(h, weights, dense_targets, dense_mask);
+  DM_CHECK(weights.parts.empty(),
+           "linear_cross_entropy: on the CPU gradients of weights go through autograd");
   const int64_t* target = dense_targets.const_data_ptr<int64_t>();
   const uint8_t* counts = dense_mask.const_data_ptr<uint8_t>();
   for (int64_t t = 0; t < h.size(0); ++t)

@@ -3,6 +3,7 @@
 
 #include <cuda_bf16.h>
 
+#include <concepts>
 #include <cstdint>
 
 #include "kernels/device/element.h"
@@ -39,7 +40,9 @@ struct Pack {
     for (int i = 0; i < kWords; ++i) pack.words[i] = 0;
     return pack;
   }
-  static __device__ Pack of(const T* from) {
+  /// A template so that an array of floats is never taken for memory, also where T is float.
+  template <std::same_as<T> Stored>
+  static __device__ Pack of(const Stored* from) {
     Pack pack;
     if constexpr (kWords % 4 == 0) {
 #pragma unroll

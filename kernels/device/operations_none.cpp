@@ -3,7 +3,11 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/error.h"
+#include "kernels/adamw/adamw_cuda.h"
+#include "kernels/cross_entropy/cross_entropy_cuda.h"
+#include "kernels/embedding/embedding_cuda.h"
 #include "kernels/linear/linear_cuda.h"
+#include "kernels/square_sum/square_sum_cuda.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
 
 namespace dm::kernels {
@@ -24,5 +28,13 @@ at::Tensor ssd_mixer_cuda(const at::Tensor&, const SsdMixerWeights&, const std::
                           const at::Tensor&, const SsdMixerForm&, const Weight*) {
   refuse("ssd_mixer");
 }
+
+void adamw_cuda(const AdamWRange&) { refuse("adamw_cuda"); }
+CrossEntropy linear_cross_entropy_cuda(const at::Tensor&, const Weight&, const at::Tensor&,
+                                       const at::Tensor&) {
+  refuse("linear_cross_entropy");
+}
+at::Tensor embedding_cuda(const at::Tensor&, const Weight&) { refuse("embedding"); }
+SquareSum square_sum_cuda(const at::Tensor&) { refuse("square_sum_cuda"); }
 
 }  // namespace dm::kernels
