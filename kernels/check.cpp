@@ -29,6 +29,10 @@ std::string shape_text(const Shape& shape) {
 
 }  // namespace
 
+at::ScalarType parameter_dtype(const at::Tensor& tensor) {
+  return tensor.is_cuda() ? at::kFloat : tensor.scalar_type();
+}
+
 at::Tensor dense_rows(const at::Tensor& tensor) {
   return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
 }

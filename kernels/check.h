@@ -22,6 +22,9 @@ void check_shape(const char* operation, const char* name, const at::Tensor& tens
 void check_floating(const char* operation, const char* name, const at::Tensor& tensor, const char* file,
                     int line);
 
+/// The dtype of the parameters that go with activations like `tensor`: the same on the CPU, float32 on a GPU.
+at::ScalarType parameter_dtype(const at::Tensor& tensor);
+
 /// The tensor itself where its last dim is contiguous, else a contiguous copy: what the operations read.
 at::Tensor dense_rows(const at::Tensor& tensor);
 

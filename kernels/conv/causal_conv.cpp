@@ -1,5 +1,5 @@
 // The tensor boundary of the causal convolution: checks, strides, autograd. The work is in
-// causal_conv_simd.cpp.
+// causal_conv_simd.cpp; that on GPU tensors begins in causal_conv_cuda.cpp.
 
 #include "kernels/conv/causal_conv.h"
 
@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "kernels/check.h"
 #include "kernels/conv/causal_conv_cpu.h"
+#include "kernels/conv/causal_conv_cuda.h"
 #include "kernels/shares.h"
 #include "kernels/simd/scratch.h"
 
@@ -104,14 +105,15 @@ at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight, const
   const at::ScalarType dtype = x.scalar_type();
   DM_CHECK_SHAPE("causal_conv_silu", x, dtype, -1, -1, -1);
   const int64_t batch = x.size(0), length = x.size(1), channels = x.size(2);
-  DM_CHECK_SHAPE("causal_conv_silu", weight, dtype, channels, -1);
+  DM_CHECK_SHAPE("causal_conv_silu", weight, parameter_dtype(x), channels, -1);
   const int64_t width = weight.size(1);
   DM_CHECK(length >= 1 && width >= 1,
            "causal_conv_silu: x is {} and weight {}: there must be a token and a tap", describe(x),
            describe(weight));
-  DM_CHECK_SHAPE("causal_conv_silu", bias, dtype, channels);
+  DM_CHECK_SHAPE("causal_conv_silu", bias, parameter_dtype(x), channels);
   DM_CHECK_SHAPE("causal_conv_silu", seq_idx, at::kInt, batch, length);
   if (initial) DM_CHECK_SHAPE("causal_conv_silu", *initial, dtype, batch, width - 1, channels);
+  if (x.is_cuda()) return causal_conv_silu_cuda(x, weight, bias, seq_idx, initial);
   return CausalConv::apply(x, weight, bias, seq_idx, initial);
 }
 

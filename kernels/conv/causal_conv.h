@@ -18,8 +18,9 @@ namespace dm::kernels {
 /// x [B, L, C], weight [C, W], bias [C], seq_idx [B, L] int32, initial [B, W-1, C] (the W-1 tokens before the
 /// row, oldest first) -> y [B, L, C]; L >= 1, W >= 1.
 ///
-/// float32 or float64, all alike; any strides (an input whose last dim is not contiguous is copied first).
-/// Accumulates in the dtype of the inputs, gradients of weight and bias over the tokens of a row in float64.
+/// On the CPU float32 or float64, all alike; any strides (an input whose last dim is not contiguous is copied
+/// first). Accumulates in the dtype of the inputs, gradients of weight and bias over the tokens of a row in
+/// float64. On a GPU x, initial and y are float32 or bfloat16, weight and bias float32, and so are the sums.
 /// Differentiable in all but seq_idx. Saved for the backward pass: the inputs. The same bits on every call
 /// and for every number of threads.
 at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

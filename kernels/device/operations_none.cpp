@@ -4,9 +4,13 @@
 
 #include "core/error.h"
 #include "kernels/adamw/adamw_cuda.h"
+#include "kernels/conv/causal_conv_cuda.h"
 #include "kernels/cross_entropy/cross_entropy_cuda.h"
 #include "kernels/embedding/embedding_cuda.h"
+#include "kernels/gated_norm/gated_norm_cuda.h"
 #include "kernels/linear/linear_cuda.h"
+#include "kernels/norm/norm_cuda.h"
+#include "kernels/norm/residual_norm_cuda.h"
 #include "kernels/square_sum/square_sum_cuda.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
 
@@ -35,6 +39,23 @@ CrossEntropy linear_cross_entropy_cuda(const at::Tensor&, const Weight&, const a
   refuse("linear_cross_entropy");
 }
 at::Tensor embedding_cuda(const at::Tensor&, const Weight&) { refuse("embedding"); }
+at::Tensor causal_conv_silu_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                 const std::optional<at::Tensor>&) {
+  refuse("causal_conv_silu");
+}
+at::Tensor gated_norm_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t,
+                           const std::optional<at::Tensor>&, double) {
+  refuse("gated_norm");
+}
+at::Tensor norm_cuda(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, double,
+                     at::ScalarType) {
+  refuse("norm");
+}
+bool residual_norm_fuses(const at::Tensor&, const at::Tensor&) { return false; }
+ResidualNorm residual_norm_cuda(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                const at::Tensor&, double) {
+  refuse("residual_norm");
+}
 SquareSum square_sum_cuda(const at::Tensor&) { refuse("square_sum_cuda"); }
 
 }  // namespace dm::kernels

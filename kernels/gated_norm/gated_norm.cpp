@@ -1,4 +1,5 @@
-// The tensor boundary of the gated norm: checks, strides, autograd. The work is in gated_norm_simd.cpp.
+// The tensor boundary of the gated norm: checks, strides, autograd. The work is in gated_norm_simd.cpp;
+// that on GPU tensors begins in gated_norm_cuda.cpp.
 
 #include "kernels/gated_norm/gated_norm.h"
 
@@ -12,6 +13,7 @@
 #include "core/parallel.h"
 #include "kernels/check.h"
 #include "kernels/gated_norm/gated_norm_cpu.h"
+#include "kernels/gated_norm/gated_norm_cuda.h"
 #include "kernels/shares.h"
 #include "kernels/simd/scratch.h"
 
@@ -155,18 +157,20 @@ at::Tensor gated_norm(const at::Tensor& y, const at::Tensor& z, const at::Tensor
   DM_CHECK_SHAPE("gated_norm", y, dtype, -1, -1, -1);
   const int64_t width = y.size(2);
   DM_CHECK_SHAPE("gated_norm", z, dtype, y.size(0), y.size(1), width);
-  DM_CHECK_SHAPE("gated_norm", weight, dtype, width);
+  DM_CHECK_SHAPE("gated_norm", weight, parameter_dtype(y), width);
   DM_CHECK(spans >= 1 && width % spans == 0, "gated_norm: {} spans do not divide E = {}", spans, width);
   if (scale) {
     DM_CHECK_FLOATING("gated_norm", *scale);
-    const bool fits = scale->scalar_type() == dtype && scale->dim() >= 1 && scale->dim() <= 3 &&
+    const bool fits = scale->scalar_type() == parameter_dtype(y) && scale->dim() >= 1 && scale->dim() <= 3 &&
                       scale->size(-1) >= 1 && width % scale->size(-1) == 0 &&
                       at::is_expandable_to(scale->sizes(), {y.size(0), y.size(1), scale->size(-1)});
-    DM_CHECK(fits,
-             "gated_norm: scale is {}, expected y's dtype and a shape broadcastable to [{}, {}, S], S a "
-             "divisor of {}",
-             describe(*scale), y.size(0), y.size(1), width);
+    DM_CHECK(
+        fits,
+        "gated_norm: scale is {}, expected the dtype of weight and a shape broadcastable to [{}, {}, S], S a "
+        "divisor of {}",
+        describe(*scale), y.size(0), y.size(1), width);
   }
+  if (y.is_cuda()) return gated_norm_cuda(y, z, weight, spans, scale, eps);
   return GatedNorm::apply(y, z, weight, spans, scale, eps);
 }
 

@@ -20,8 +20,9 @@ namespace dm::kernels {
 /// y and z [B, L, E], weight [E], `spans` divides E, scale broadcastable to [B, L, S] where S, its last dim,
 /// divides E; without it the factor is 1 -> [B, L, E].
 ///
-/// float32 or float64, all alike; any strides (a last dim that is not contiguous is copied first). Sums over
-/// E and over tokens accumulate in float64. Differentiable in y, z, weight and scale; saved for the backward
+/// On the CPU float32 or float64, all alike; any strides (a last dim that is not contiguous is copied first).
+/// Sums over E and over tokens accumulate in float64. On a GPU y and z are float32 or bfloat16, weight and
+/// scale float32, and so are the sums. Differentiable in y, z, weight and scale; saved for the backward
 /// pass: the inputs and the reciprocal root, `spans` values a token. The same bits on every call and for
 /// every number of threads.
 at::Tensor gated_norm(const at::Tensor& y, const at::Tensor& z, const at::Tensor& weight, int64_t spans,

@@ -1,4 +1,5 @@
-// The tensor boundary of the norms: checks, strides, autograd. The work is in norm_simd.cpp.
+// The tensor boundary of the norms: checks, strides, autograd. The work is in norm_simd.cpp; that on GPU
+// tensors begins in norm_cuda.cpp.
 
 #include "kernels/norm/norm.h"
 
@@ -9,6 +10,7 @@
 #include "core/parallel.h"
 #include "kernels/check.h"
 #include "kernels/norm/norm_cpu.h"
+#include "kernels/norm/norm_cuda.h"
 #include "kernels/shares.h"
 #include "kernels/simd/scratch.h"
 
@@ -80,21 +82,27 @@ class Norm : public torch::autograd::Function<Norm> {
   }
 };
 
-}  // namespace
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  DM_CHECK_FLOATING("rms_norm", x);
-  DM_CHECK(x.dim() >= 1, "rms_norm: x is a scalar, expected [.., D]");
-  DM_CHECK_SHAPE("rms_norm", weight, x.scalar_type(), x.size(-1));
-  return Norm::apply(x, weight, std::optional<at::Tensor>(), eps);
+/// The checks of both; without a bias rms_norm.
+at::Tensor checked(const char* operation, const at::Tensor& x, const at::Tensor& weight,
+                   const std::optional<at::Tensor>& bias, double eps, std::optional<at::ScalarType> dtype) {
+  DM_CHECK_FLOATING(operation, x);
+  DM_CHECK(x.dim() >= 1, "{}: x is a scalar, expected [.., D]", operation);
+  DM_CHECK_SHAPE(operation, weight, parameter_dtype(x), x.size(-1));
+  if (bias) DM_CHECK_SHAPE(operation, *bias, parameter_dtype(x), x.size(-1));
+  if (x.is_cuda()) return norm_cuda(x, weight, bias, eps, dtype.value_or(x.scalar_type()));
+  return Norm::apply(x, weight, bias, eps).to(dtype.value_or(x.scalar_type()));
 }
 
-at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  DM_CHECK_FLOATING("layer_norm", x);
-  DM_CHECK(x.dim() >= 1, "layer_norm: x is a scalar, expected [.., D]");
-  DM_CHECK_SHAPE("layer_norm", weight, x.scalar_type(), x.size(-1));
-  DM_CHECK_SHAPE("layer_norm", bias, x.scalar_type(), x.size(-1));
-  return Norm::apply(x, weight, std::optional(bias), eps);
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    std::optional<at::ScalarType> dtype) {
+  return checked("rms_norm", x, weight, std::nullopt, eps, dtype);
+}
+
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
+                      std::optional<at::ScalarType> dtype) {
+  return checked("layer_norm", x, weight, bias, eps, dtype);
 }
 
 }  // namespace dm::kernels

@@ -163,7 +163,7 @@ TEST(GatedNorm, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal([&] { gated_norm(in[0], in[1], in[2], 5, std::nullopt, kEps); }),
             "gated_norm: 5 spans do not divide E = 12");
   EXPECT_EQ(refusal([&] { gated_norm(in[0], in[1], in[2], 1, in[2].slice(0, 0, 5), kEps); }),
-            "gated_norm: scale is float64 [5], expected y's dtype and a shape broadcastable to [2, 5, S], S "
+            "gated_norm: scale is float64 [5], expected the dtype of weight and a shape broadcastable to [2, 5, S], S "
             "a divisor of 12");
 }
 
