@@ -46,7 +46,7 @@ void confine(size_t files) {
   // A crash must end the child quietly: MPI and others install handlers that print a trace and go on.
   for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU, SIGXFSZ, SIGALRM})
     std::signal(signal, SIG_DFL);
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1})
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1})
     std::signal(signal, SIG_IGN);  // the parent decides what they mean
   const auto limit = [](auto resource, rlim_t value) {
     const rlimit both{value, value};

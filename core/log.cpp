@@ -12,6 +12,7 @@
 
 #include "core/files.h"
 #include "core/process.h"
+#include "core/signals.h"
 
 namespace dm {
 namespace {
@@ -38,6 +39,7 @@ spdlog::logger& terminal() {
 
 std::mutex file_mutex;
 std::shared_ptr<spdlog::logger> file_logger;
+File signal_notes;  // the same file once more, for handlers
 std::atomic<bool> terminal_on{true};
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
@@ -55,14 +57,18 @@ void set_log_terminal(bool on) { terminal_on = on; }
 
 void set_log_file(const std::string& path) {
   const std::lock_guard lock(file_mutex);
+  note_signals_in(-1);
   file_logger.reset();
+  signal_notes = File();
   if (path.empty()) return;
-  File::open(path, O_WRONLY | O_CREAT | O_APPEND).close();  // its errors name the reason and the remedy
+  signal_notes =
+      File::open(path, O_WRONLY | O_CREAT | O_APPEND);  // its errors name the reason and the remedy
   file_logger =
       std::make_shared<spdlog::logger>("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
   file_logger->set_pattern(fmt::format("%Y-%m-%dT%H:%M:%S.%e %L rank {}: %v", process_identity().rank));
   file_logger->set_level(level_from_environment());
   file_logger->flush_on(spdlog::level::trace);
+  note_signals_in(signal_notes.fd());
 }
 
 void log(LogLevel level, const std::string& message) {

@@ -12,7 +12,8 @@ enum class LogLevel { debug, info, warn, error };
 
 /// Terminal output of this process on or off (off on ranks other than 0). Errors always reach stderr.
 void set_log_terminal(bool on);
-/// Appends all messages, with time, rank and level, to `path` from now on; "" closes it.
+/// Appends all messages, with time, rank and level, to `path` from now on, and signals (core/signals.h) as
+/// they come; "" closes it.
 void set_log_file(const std::string& path);
 void log(LogLevel level, const std::string& message);
 

@@ -17,7 +17,8 @@ class TrainCommand final : public Command {
   const char* description() const override {
     return "Trains on one rank, or data-parallel on the ranks that mpirun or srun starts. The same command "
            "again resumes the\n"
-           "run from its newest checkpoint, on any number of ranks. SIGUSR1, SIGTERM or Ctrl-C save and stop "
+           "run from its newest checkpoint, on any number of ranks. SIGUSR1, SIGTERM, SIGHUP or Ctrl-C save "
+           "and stop "
            "(exit code 75).";
   }
   bool takes_ranks() const override { return true; }

@@ -117,6 +117,18 @@ TEST(LogTest, LinesOfAKilledProcessAreInTheFile) {
   EXPECT_THAT(read_text(folder / "log"), HasSubstr("D rank 0: last words\n"));
 }
 
+TEST(LogTest, SignalsAreNotedInTheFileAsLongAsItIsOpen) {
+  const TemporaryFolder folder;
+  terminal_of([&] {
+    install_signal_handlers();
+    set_log_file(folder / "log");
+    raise(SIGUSR1);
+    set_log_file("");
+    raise(SIGUSR1);
+  });
+  EXPECT_THAT(read_text(folder / "log"), MatchesRegex("signal 10 from process [0-9]+\n"));
+}
+
 TEST(LogTest, AFileThatCannotBeIsNamed) {
   EXPECT_EQ(test::refusal(ExitCode::io, [] { set_log_file("/nonexistent/log"); }),
             "/nonexistent/log: open: No such file or directory");

@@ -2,13 +2,18 @@
 
 #include "core/signals.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <initializer_list>
+#include <string>
 #include <thread>
+
+#include "tests/support/process.h"
 
 namespace dm {
 namespace {
@@ -33,6 +38,7 @@ TEST(SignalsTest, WhatEachAsksFor) {
   EXPECT_EQ(status_after({}), kNone);
   EXPECT_EQ(status_after({SIGUSR1}), kSave);
   EXPECT_EQ(status_after({SIGTERM}), kSave);
+  EXPECT_EQ(status_after({SIGHUP}), kSave);
   EXPECT_EQ(status_after({SIGINT}), kInterrupt);
 }
 
@@ -44,6 +50,8 @@ TEST(SignalsTest, TheStrongestRequestStays) {
 TEST(SignalsTest, SavingMayBeAskedForAgainAndAgain) {
   EXPECT_EQ(status_after({SIGUSR1, SIGUSR1, SIGUSR1}), kSave);
   EXPECT_EQ(status_after({SIGUSR1, SIGTERM, SIGUSR1}), kSave);
+  EXPECT_EQ(status_after({SIGHUP, SIGTERM, SIGHUP}),
+            kSave);  // a terminal that goes, seen by a launcher as well
 }
 
 TEST(SignalsTest, ASecondEndingSignalEndsTheProcessAtOnce) {
@@ -56,6 +64,37 @@ TEST(SignalsTest, ASecondEndingSignalEndsTheProcessAtOnce) {
 TEST(SignalsTest, BrokenPipesAndFileLimitsAreErrorsOfTheCall) {
   EXPECT_EQ(status_after({SIGPIPE}), kNone);
   EXPECT_EQ(status_after({SIGXFSZ}), kNone);
+}
+
+TEST(SignalsTest, WhoeverStartedItUnderNohupMeantIt) {
+  const auto before = std::signal(SIGHUP, SIG_IGN);
+  EXPECT_EQ(status_after({SIGHUP}), kNone);
+  std::signal(SIGHUP, before);
+}
+
+TEST(SignalsTest, EachIsNotedWithItsSender) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "notes";
+  const pid_t child = fork();
+  if (child == 0) {
+    install_signal_handlers();
+    raise(SIGUSR1);  // noted nowhere
+    const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    note_signals_in(fd);
+    errno = EXDEV;
+    raise(SIGTERM);
+    if (errno != EXDEV) _exit(1);
+    raise(SIGHUP);
+    note_signals_in(-1);
+    raise(SIGUSR1);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  const std::string sender = std::to_string(child);
+  EXPECT_EQ(test::read_text(path),
+            "signal 15 from process " + sender + "\nsignal 1 from process " + sender + "\n");
 }
 
 TEST(SignalsTest, AnotherThreadsSignalIsSeen) {
