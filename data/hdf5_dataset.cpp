@@ -250,7 +250,9 @@ class Hdf5Dataset final : public Dataset {
     Hasher hasher;
     int32_t largest = 0;
     for (int64_t begin = 0; begin < token_count(); begin += kScanTokens) {
-      DM_REQUIRE(stop_requested() == StopRequest::none, ExitCode::interrupted,
+      // A request to save and stop is the caller's to obey, once there is something to save: a job that is
+      // signalled while it starts must end as one that is signalled later, to be run again.
+      DM_REQUIRE(stop_requested() != StopRequest::interrupt, ExitCode::interrupted,
                  "{}: interrupted while it was read for the first time", where());
       const int64_t count = std::min(kScanTokens, token_count() - begin);
       read(begin, count, tokens.data());

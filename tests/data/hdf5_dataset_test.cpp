@@ -1,8 +1,13 @@
 // A user's own HDF5 file: what h5py would write is read; bombs and what leads elsewhere are refused.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <filesystem>
 
 #include "core/h5.h"
+#include "core/signals.h"
 #include "data/loader.h"
 #include "data/verify.h"
 #include "tests/data/folder.h"
@@ -85,6 +90,28 @@ TEST_F(OwnHdf5Test, ChunkedAndCompressedIntegersOfAnyType) {
     EXPECT_THAT(opened->document_starts(0, 151), ElementsAre(50, 100, 150));
     EXPECT_THAT(opened->document_starts(50, 50), testing::IsEmpty());
   }
+}
+
+TEST_F(OwnHdf5Test, OpensAfterARequestToSaveButNotAfterAnInterrupt) {
+  const std::string file =
+      make([&](hid_t f) { dataset(f, "/t", ids(100), H5T_STD_U16LE, H5T_NATIVE_INT64); });
+  const auto code_after = [&](int signal) {
+    const pid_t child = fork();
+    if (child == 0) {
+      install_signal_handlers();
+      raise(signal);
+      try {
+        _exit(open(file, "t")->token_count() == 100 ? 0 : 1);
+      } catch (const Error& error) {
+        _exit(static_cast<int>(error.code()));
+      }
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WEXITSTATUS(status);
+  };
+  for (const int signal : {SIGUSR1, SIGTERM, SIGHUP}) EXPECT_EQ(code_after(signal), 0) << signal;
+  EXPECT_EQ(code_after(SIGINT), static_cast<int>(ExitCode::interrupted));
 }
 
 TEST_F(OwnHdf5Test, ContiguousWithoutEosIsOneDocument) {
