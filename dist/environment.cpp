@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <thread>
 
 #include "core/log.h"
 #include "core/process.h"
@@ -66,10 +68,19 @@ Place place_in(MPI_Comm comm) {
 
 struct Environment::Impl {
   Place world, local;
+  // For all_end_with: no other message may stand in its way, and what it sends and receives must outlive it.
+  MPI_Comm ending = MPI_COMM_NULL;
+  int code[2] = {}, largest[2] = {};
   int exceptions_at_start = std::uncaught_exceptions();
 };
 
 bool launched_in_parallel() { return launch().processes > 1; }
+
+int64_t launched_rank() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "SLURM_PROCID"})
+    if (std::getenv(variable)) return environment_number(variable);
+  return 0;
+}
 
 Environment::Environment(int& argc, char**& argv) : impl_(std::make_unique<Impl>()) {
   const Launch said = launch();
@@ -92,6 +103,7 @@ Environment::Environment(int& argc, char**& argv) : impl_(std::make_unique<Impl>
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, impl_->world.rank, MPI_INFO_NULL, &host));
     impl_->local = place_in(host);
     DM_MPI(MPI_Comm_free(&host));
+    DM_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &impl_->ending));
   } catch (...) {
     if (impl_->world.size == 1) MPI_Finalize();
     throw;
@@ -104,6 +116,7 @@ Environment::~Environment() {
     log_error("rank {} ends the job: an exception left it while {} other ranks go on", rank(), world() - 1);
     abort(static_cast<int>(ExitCode::internal));
   }
+  MPI_Comm_free(&impl_->ending);
   MPI_Finalize();
 }
 
@@ -116,6 +129,22 @@ void Environment::abort(int exit_code) {
   std::fflush(nullptr);
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
+}
+
+bool Environment::all_end_with(int exit_code) {
+  int *code = impl_->code, *largest = impl_->largest;
+  code[0] = exit_code,
+  code[1] = -exit_code;  // the largest and the smallest over all ranks: one only if all agree
+  MPI_Request request = MPI_REQUEST_NULL;
+  if (MPI_Iallreduce(code, largest, 2, MPI_INT, MPI_MAX, impl_->ending, &request) != MPI_SUCCESS)
+    return false;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  for (int done = 0; std::chrono::steady_clock::now() < deadline;) {
+    if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return false;
+    if (done) return largest[0] == exit_code && largest[1] == -exit_code;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
 }
 
 std::unique_ptr<Collectives> Environment::make_world_group(int64_t message_limit_bytes) {

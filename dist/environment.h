@@ -36,6 +36,11 @@ class Environment {
   /// exceptions that reach main on one rank.
   [[noreturn]] void abort(int exit_code);
 
+  /// For an error that all ranks may have met: true when, within a second, every rank calls this with the
+  /// same code. The job may then end in good order on all of them, without abort. Otherwise false, on each
+  /// rank that called it.
+  bool all_end_with(int exit_code);
+
   /// A new group of all ranks with traffic of its own; every rank must call it in the same order. Groups go
   /// before the Environment does.
   std::unique_ptr<Collectives> make_world_group(int64_t message_limit_bytes = kMessageLimitBytes);
@@ -50,5 +55,7 @@ class Environment {
 /// True when this process was started by mpirun or srun as one of several (from the environment alone, before
 /// MPI_Init).
 bool launched_in_parallel();
+/// The rank that the launcher gave this process, likewise; 0 without one.
+int64_t launched_rank();
 
 }  // namespace dm::dist

@@ -1,18 +1,18 @@
 // The one program: `diffmamba COMMAND`.
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 
 #include "core/error.h"
 #include "core/signals.h"
 #include "dist/environment.h"
 #include "kernels/device/device.h"
 #include "launch/command.h"
+#include "launch/failure.h"
 #include "launch/options.h"
+#include "launch/ranks.h"
 #include "train/state.h"
 
 namespace dm::launch {
@@ -75,15 +75,10 @@ int main(int argc, char** argv) {
   dm::ExitCode code = dm::ExitCode::internal;
   try {
     code = dm::launch::dispatch(argc, argv);
-  } catch (const dm::Error& error) {
-    fmt::print(stderr, "{}\n", dm::describe(error));
-    code = error.code();
-  } catch (const c10::Error& error) {
-    fmt::print(stderr, "diffmamba: LibTorch: {}\n", error.what_without_backtrace());
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "diffmamba: out of memory; a smaller batch, length or model needs less\n");
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "diffmamba: {}\n", error.what());
+  } catch (...) {
+    const dm::launch::Failure failure = dm::launch::current_failure();
+    dm::launch::tell_once(failure.message);
+    code = failure.code;
   }
   if (std::fflush(stdout) != 0 && code == dm::ExitCode::ok)
     code = dm::ExitCode::io;  // a full disk behind a redirect

@@ -1,24 +1,32 @@
 #include "launch/ranks.h"
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <chrono>
-#include <exception>
 #include <thread>
 
-#include "core/error.h"
 #include "core/log.h"
+#include "core/signals.h"
+#include "launch/failure.h"
 
 namespace dm::launch {
 namespace {
 
-[[noreturn]] void end_all_ranks(dist::Environment& environment, const std::string& message, ExitCode code) {
-  // What goes wrong on every rank goes wrong on rank 0 too: it speaks first and ends the job while the others
-  // hold back, so that one cause gives one message.
-  if (environment.rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-  log_error("{}", message);
-  environment.abort(static_cast<int>(code));
+// How long the other ranks leave the first word to rank 0.
+constexpr std::chrono::milliseconds kHoldBack{500};
+// mpirun takes about a second to end the other ranks when one has ended badly.
+constexpr std::chrono::seconds kLaunchersPatience{3};
+
+ExitCode end_job(dist::Environment& environment, const Failure& failure) {
+  const int64_t rank = environment.rank();
+  if (environment.all_end_with(static_cast<int>(failure.code))) {
+    if (rank == 0) log_error("{}", failure.message);
+    return failure.code;
+  }
+  // Different errors may have one cause: rank 0 speaks first and ends the job.
+  if (rank != 0) std::this_thread::sleep_for(kHoldBack);
+  log_error("rank {}: {}", rank, failure.message);
+  environment.abort(static_cast<int>(failure.code));
 }
 
 }  // namespace
@@ -30,18 +38,24 @@ ExitCode run_with_ranks(const Invocation& invocation,
   dist::Environment environment(argc, argv);
   if (environment.world() == 1) return body(environment);
   set_log_terminal(environment.rank() == 0);
+  Failure failure;
   try {
     return body(environment);
-  } catch (const Error& error) {
-    end_all_ranks(environment, fmt::format("rank {}: {}", environment.rank(), describe(error)), error.code());
-  } catch (const c10::Error& error) {
-    const std::string message =
-        fmt::format("rank {}: LibTorch: {}", environment.rank(), error.what_without_backtrace());
-    end_all_ranks(environment, message, ExitCode::internal);
-  } catch (const std::exception& error) {
-    end_all_ranks(environment, fmt::format("rank {}: {}", environment.rank(), error.what()),
-                  ExitCode::internal);
+  } catch (...) {
+    failure = current_failure();
   }
+  return end_job(environment, failure);
+}
+
+void tell_once(const std::string& message) {
+  if (dist::launched_rank() > 0) {
+    const auto until = std::chrono::steady_clock::now() + kLaunchersPatience;
+    while (std::chrono::steady_clock::now() < until) {
+      if (stop_requested() != StopRequest::none) return;  // rank 0 has spoken, and the launcher ends the rest
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+  fmt::print(stderr, "{}\n", message);
 }
 
 }  // namespace dm::launch

@@ -57,6 +57,19 @@ TEST(Launch, AnExceptionPastTheEnvironmentEndsTheJob) {
   EXPECT_THAT(outcome.output, HasSubstr("rank 1 ends the job"));
 }
 
+TEST(Launch, RanksThatFailAlikeKnowIt) {
+  const auto words = [](const std::string& text, const std::string& word) {
+    int count = 0;
+    for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; ++at) ++count;
+    return count;
+  };
+  EXPECT_EQ(words(mpirun(3, "end 64 2 64").output, "together"), 3);
+  for (const char* codes : {"end 64 0 65", "end 64 2 65", "end 64 1 70"})
+    EXPECT_EQ(words(mpirun(3, codes).output, "apart"), 3) << codes;
+  EXPECT_EQ(words(mpirun(3, "end 64 1 0").output, "apart"), 2);  // one has nothing to complain of
+  EXPECT_EQ(words(mpirun(1, "end 64 0 64").output, "together"), 1);
+}
+
 TEST(Launch, OneProcessAloneIsFine) {
   EXPECT_EQ(run(DM_ABORT_HELPER " start").exit_code, 0);
   EXPECT_EQ(run(DM_ABORT_HELPER " unwind").exit_code, 65)

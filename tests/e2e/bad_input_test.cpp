@@ -119,6 +119,25 @@ TEST_F(BadInput, IllegalCombinationNamesTheLegalSet) {
 TEST_F(BadInput, CommandWithoutRanksUnderMpirun) {
   expect_refusal(mpirun(2, {diffmamba(), "inspect", path("data/train")}), 64, HasSubstr("mpirun"));
 }
+TEST_F(BadInput, ErrorsOfAllRanksAreToldOnceAndEndInGoodOrder) {
+  const std::vector<std::pair<Words, std::string>> cases = {
+      {{"train", "--stepz", "3"}, "unknown option '--stepz'"},           // before MPI starts
+      {{"train", "--run-dir", path("x4")}, "--data is missing"},         // found by each rank
+      {train_on("x4", {"--data", path("nowhere")}), "no such dataset"},  // likewise
+      {train_on("run", {"--d-state", "8", "--steps", "20"}),
+       "d_state: 16 -> 8"}};  // after the ranks have voted
+  for (const auto& [words, message] : cases) {
+    Words whole = {diffmamba()};
+    whole.insert(whole.end(), words.begin(), words.end());
+    const Outcome outcome = run(mpirun(3, whole));
+    EXPECT_EQ(outcome.exit_code, 64) << outcome.err;
+    const size_t first = outcome.err.find(message);
+    EXPECT_NE(first, std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find(message, first + 1), std::string::npos) << outcome.err;
+    EXPECT_THAT(outcome.err, testing::Not(HasSubstr("MPI_ABORT")));
+  }
+  EXPECT_FALSE(fs::exists(path("x4")));
+}
 TEST_F(BadInput, LauncherThatStartedSingletons) {
   Words words = train_words(folder_->path(), "singleton", 10);
   const Outcome outcome = run(words, {{"OMPI_COMM_WORLD_SIZE", "4"}}, "", std::chrono::seconds(20));
@@ -277,6 +296,25 @@ TEST_F(BadInput, InterruptSavesAndResumes) {
   process.signal(SIGINT);
   EXPECT_EQ(process.wait().exit_code, 75);
   expect_refusal({"verify", path("interrupted")}, 0, HasSubstr(""));
+}
+TEST_F(BadInput, TerminalThatGoesAwaySavesAndResumes) {
+  Process process(train_words(folder_->path(), "hung-up", 100000));
+  while (process.running() && read_text(path("hung-up.ledger")).empty())
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  process.signal(SIGHUP);
+  EXPECT_EQ(process.wait().exit_code, 75);
+  EXPECT_THAT(read_text(path("hung-up/logs/rank-00000.log")),
+              HasSubstr("signal 1 from process " + std::to_string(getpid())));
+}
+TEST_F(BadInput, NobodyReadsWhatARunPrints) {
+  // The reader of the pipe goes after one line; the run comes to its end all the same.
+  Words words = train_words(folder_->path(), "unread", 100, {"--log-every", "1"});
+  std::string command = "{ exec 3>&1; ";
+  for (const std::string& word : words) command += "'" + word + "' ";
+  command += "2>&1 1>&3; echo $? > '" + path("unread.code") + "'; } | head -n 1";
+  run({"sh", "-c", command});
+  EXPECT_EQ(read_text(path("unread.code")), "0\n");
+  EXPECT_THAT(read_text(path("unread/logs/rank-00000.log")), HasSubstr("done: 100 steps"));
 }
 TEST_F(BadInput, ReadOnlyRunDirectory) {
   if (geteuid() == 0) {
