@@ -11,6 +11,7 @@
 #include "kernels/check.h"
 #include "kernels/conv/causal_conv_cpu.h"
 #include "kernels/conv/causal_conv_cuda.h"
+#include "kernels/conv/conv_step_cuda.h"
 #include "kernels/shares.h"
 #include "kernels/simd/scratch.h"
 
@@ -120,6 +121,7 @@ at::Tensor causal_conv_silu(const at::Tensor& x, const at::Tensor& weight, const
 at::Tensor causal_conv_step(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             at::Tensor& window) {
   const at::NoGradGuard no_grad;
+  if (x.is_cuda()) return causal_conv_step_cuda(x, weight, bias, window);
   const at::Tensor seq_idx = at::zeros({x.size(0), 1}, at::kInt);
   const at::Tensor y = causal_conv_silu(x.unsqueeze(1), weight, bias, seq_idx, window).squeeze(1);
   window.copy_(at::cat({window, x.unsqueeze(1)}, 1).slice(1, 1));

@@ -5,13 +5,16 @@
 #include "core/error.h"
 #include "kernels/adamw/adamw_cuda.h"
 #include "kernels/conv/causal_conv_cuda.h"
+#include "kernels/conv/conv_step_cuda.h"
 #include "kernels/cross_entropy/cross_entropy_cuda.h"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/gated_norm/gated_norm_cuda.h"
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/norm/norm_cuda.h"
 #include "kernels/norm/residual_norm_cuda.h"
+#include "kernels/selective_scan/selective_scan_cuda.h"
 #include "kernels/square_sum/square_sum_cuda.h"
+#include "kernels/ssd/ssd_step_cuda.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
 
 namespace dm::kernels {
@@ -57,5 +60,21 @@ ResidualNorm residual_norm_cuda(const at::Tensor&, const at::Tensor&, const std:
   refuse("residual_norm");
 }
 SquareSum square_sum_cuda(const at::Tensor&) { refuse("square_sum_cuda"); }
+ScanOutput selective_scan_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               const std::optional<at::Tensor>&) {
+  refuse("selective_scan");
+}
+at::Tensor selective_step_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               const at::Tensor&, const at::Tensor&, at::Tensor&) {
+  refuse("selective_step");
+}
+at::Tensor ssd_step_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                         const at::Tensor&, const at::Tensor&, at::Tensor&) {
+  refuse("ssd_step");
+}
+at::Tensor causal_conv_step_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::Tensor&) {
+  refuse("causal_conv_step");
+}
 
 }  // namespace dm::kernels

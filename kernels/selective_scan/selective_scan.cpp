@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "kernels/check.h"
 #include "kernels/selective_scan/selective_scan_cpu.h"
+#include "kernels/selective_scan/selective_scan_cuda.h"
 #include "kernels/shares.h"
 #include "kernels/simd/scratch.h"
 
@@ -132,24 +133,31 @@ class Scan : public torch::autograd::Function<Scan> {
   }
 };
 
+/// On a GPU the parameters and the state are float32, and so may dt be.
+at::ScalarType parameter_type(const at::Tensor& x) { return x.is_cuda() ? at::kFloat : x.scalar_type(); }
+at::ScalarType step_type(const at::Tensor& x, const at::Tensor& dt) {
+  return x.is_cuda() && dt.defined() && dt.scalar_type() == at::kFloat ? at::kFloat : x.scalar_type();
+}
+
 }  // namespace
 
 ScanOutput selective_scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                           const at::Tensor& c, const at::Tensor& d, const at::Tensor& seq_idx,
                           const std::optional<at::Tensor>& initial_state) {
   DM_CHECK_FLOATING("selective_scan", x);
-  const at::ScalarType dtype = x.scalar_type();
+  const at::ScalarType dtype = x.scalar_type(), parameters = parameter_type(x);
   DM_CHECK_SHAPE("selective_scan", x, dtype, -1, -1, -1);
   const int64_t batch = x.size(0), length = x.size(1), channels = x.size(2);
   DM_CHECK(length >= 1, "selective_scan: x is {}: there must be a token", describe(x));
-  DM_CHECK_SHAPE("selective_scan", dt, dtype, batch, length, channels);
-  DM_CHECK_SHAPE("selective_scan", a, dtype, channels, -1);
+  DM_CHECK_SHAPE("selective_scan", dt, step_type(x, dt), batch, length, channels);
+  DM_CHECK_SHAPE("selective_scan", a, parameters, channels, -1);
   const int64_t d_state = a.size(1);
   DM_CHECK_SHAPE("selective_scan", b, dtype, batch, length, d_state);
   DM_CHECK_SHAPE("selective_scan", c, dtype, batch, length, d_state);
-  DM_CHECK_SHAPE("selective_scan", d, dtype, channels);
+  DM_CHECK_SHAPE("selective_scan", d, parameters, channels);
   DM_CHECK_SHAPE("selective_scan", seq_idx, at::kInt, batch, length);
-  if (initial_state) DM_CHECK_SHAPE("selective_scan", *initial_state, dtype, batch, channels, d_state);
+  if (initial_state) DM_CHECK_SHAPE("selective_scan", *initial_state, parameters, batch, channels, d_state);
+  if (x.is_cuda()) return selective_scan_cuda(x, dt, a, b, c, d, seq_idx, initial_state);
   bool gradient = initial_state && initial_state->requires_grad();
   for (const at::Tensor* t : {&x, &dt, &a, &b, &c, &d}) gradient = gradient || t->requires_grad();
   const variable_list out =
@@ -160,18 +168,19 @@ ScanOutput selective_scan(const at::Tensor& x, const at::Tensor& dt, const at::T
 at::Tensor selective_step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                           const at::Tensor& c, const at::Tensor& d, at::Tensor& state) {
   DM_CHECK_FLOATING("selective_step", x);
-  const at::ScalarType dtype = x.scalar_type();
+  const at::ScalarType dtype = x.scalar_type(), parameters = parameter_type(x);
   DM_CHECK_SHAPE("selective_step", x, dtype, -1, -1);
   const int64_t batch = x.size(0), channels = x.size(1);
-  DM_CHECK_SHAPE("selective_step", dt, dtype, batch, channels);
-  DM_CHECK_SHAPE("selective_step", a, dtype, channels, -1);
+  DM_CHECK_SHAPE("selective_step", dt, step_type(x, dt), batch, channels);
+  DM_CHECK_SHAPE("selective_step", a, parameters, channels, -1);
   const int64_t d_state = a.size(1);
   DM_CHECK_SHAPE("selective_step", b, dtype, batch, d_state);
   DM_CHECK_SHAPE("selective_step", c, dtype, batch, d_state);
-  DM_CHECK_SHAPE("selective_step", d, dtype, channels);
-  DM_CHECK_SHAPE("selective_step", state, dtype, batch, channels, d_state);
+  DM_CHECK_SHAPE("selective_step", d, parameters, channels);
+  DM_CHECK_SHAPE("selective_step", state, parameters, batch, channels, d_state);
   DM_CHECK(state.is_contiguous(), "selective_step: state is not contiguous; it is updated in place");
   const at::NoGradGuard no_grad;
+  if (x.is_cuda()) return selective_step_cuda(x, dt, a, b, c, d, state);
   const at::Tensor dense_x = x.contiguous(), dense_dt = dt.contiguous(), dense_a = a.contiguous(),
                    dense_b = b.contiguous(), dense_c = c.contiguous(), dense_d = d.contiguous();
   at::Tensor y = at::empty({batch, channels}, x.options());

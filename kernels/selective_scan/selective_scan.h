@@ -18,16 +18,18 @@ namespace dm::kernels {
 /// x and dt [B, L, E] (dt: Δ after softplus), a [E, N] (< 0), b and c [B, L, N], d [E], seq_idx [B, L] int32,
 /// initial_state [B, E, N]  ->  y [B, L, E], final_state [B, E, N]; L >= 1.
 ///
-/// float32 or float64, all alike; any strides (an input whose last dim is not contiguous is copied first).
-/// Accumulates in the dtype of the inputs. Differentiable in all but seq_idx, through both outputs. Saved for
-/// the backward pass: the inputs and the state at the start of every block of tokens; the states inside a
-/// block are recomputed. The same bits on every call and for every number of threads.
+/// On the CPU float32 or float64, all alike; accumulates in the dtype of the inputs. On a GPU x, b and c are
+/// bfloat16 or float32, all alike, dt likewise or float32, the rest float32; N up to 128; it computes in
+/// float32, y and the gradients are rounded once to the dtypes of x and the inputs. Any strides (an input
+/// whose last dim is not contiguous is copied first). Differentiable in all but seq_idx, through both
+/// outputs. Saved for the backward pass: the inputs and the state at the start of every block of tokens; the
+/// states inside a block are recomputed. The same bits on every call and for every number of threads.
 ScanOutput selective_scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                           const at::Tensor& c, const at::Tensor& d, const at::Tensor& seq_idx,
                           const std::optional<at::Tensor>& initial_state);
 
 /// One token for decoding: x and dt [B, E], b and c [B, N] -> y [B, E]. `state` [B, E, N] goes from S_{t-1}
-/// to S_t in place. Not differentiable.
+/// to S_t in place. Dtypes as above. Not differentiable.
 at::Tensor selective_step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                           const at::Tensor& c, const at::Tensor& d, at::Tensor& state);
 

@@ -10,6 +10,7 @@
 #include "kernels/check.h"
 #include "kernels/shares.h"
 #include "kernels/ssd/ssd_cpu.h"
+#include "kernels/ssd/ssd_step_cuda.h"
 
 namespace dm::kernels {
 namespace {
@@ -171,20 +172,23 @@ ScanOutput ssd(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, c
 at::Tensor ssd_step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                     const at::Tensor& c, const at::Tensor& d, at::Tensor& state) {
   DM_CHECK_FLOATING("ssd_step", x);
-  const at::ScalarType dtype = x.scalar_type();
+  // On a GPU the parameters and the state are float32, and so may dt be.
+  const at::ScalarType dtype = x.scalar_type(), parameters = x.is_cuda() ? at::kFloat : dtype;
+  const bool single_dt = x.is_cuda() && dt.defined() && dt.scalar_type() == at::kFloat;
   DM_CHECK_SHAPE("ssd_step", x, dtype, -1, -1, -1);
   const int64_t batch = x.size(0), heads = x.size(1), head_dim = x.size(2);
   DM_CHECK_SHAPE("ssd_step", b, dtype, batch, -1, -1);
   const int64_t groups = b.size(1), d_state = b.size(2);
   DM_CHECK(groups >= 1 && heads % groups == 0, "ssd_step: x is {} and b {}: the groups must divide the heads",
            describe(x), describe(b));
-  DM_CHECK_SHAPE("ssd_step", dt, dtype, batch, heads);
-  DM_CHECK_SHAPE("ssd_step", a, dtype, heads);
+  DM_CHECK_SHAPE("ssd_step", dt, single_dt ? at::kFloat : dtype, batch, heads);
+  DM_CHECK_SHAPE("ssd_step", a, parameters, heads);
   DM_CHECK_SHAPE("ssd_step", c, dtype, batch, groups, d_state);
-  DM_CHECK_SHAPE("ssd_step", d, dtype, heads);
-  DM_CHECK_SHAPE("ssd_step", state, dtype, batch, heads, head_dim, d_state);
+  DM_CHECK_SHAPE("ssd_step", d, parameters, heads);
+  DM_CHECK_SHAPE("ssd_step", state, parameters, batch, heads, head_dim, d_state);
   DM_CHECK(state.is_contiguous(), "ssd_step: state is not contiguous; it is updated in place");
   const at::NoGradGuard no_grad;
+  if (x.is_cuda()) return ssd_step_cuda(x, dt, a, b, c, d, state);
   const at::Tensor dense_x = x.contiguous(), dense_dt = dt.contiguous(), dense_a = a.contiguous(),
                    dense_b = b.contiguous(), dense_c = c.contiguous(), dense_d = d.contiguous();
   at::Tensor y = at::empty({batch, heads, head_dim}, x.options());

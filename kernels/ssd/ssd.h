@@ -34,7 +34,8 @@ ScanOutput ssd(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, c
                const std::optional<at::Tensor>& initial_state, int64_t chunk);
 
 /// One token for decoding: x [B, H, P], dt [B, H], b and c [B, G, N] -> y [B, H, P]. `state` [B, H, P, N]
-/// goes from S_{t-1} to S_t in place. Not differentiable.
+/// goes from S_{t-1} to S_t in place. On a GPU x, b and c are bfloat16 or float32, dt likewise or float32,
+/// the rest float32. Not differentiable.
 at::Tensor ssd_step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                     const at::Tensor& c, const at::Tensor& d, at::Tensor& state);
 

@@ -1,0 +1,81 @@
+#include "kernels/selective_scan/cuda/backward.cuh"
+
+#include "kernels/device/launch.cuh"
+#include "kernels/selective_scan/cuda/launch.cuh"
+
+namespace dm::kernels::cuda {
+namespace {
+
+template <int kLanes>
+__global__ void __launch_bounds__(kBackwardThreads, 2)
+    backward_kernel(const SelectiveBackward args, const Segments segments, const Shares shares) {
+  extern __shared__ uint4 memory[];
+  Backward<kLanes>(args, segments, shares, *reinterpret_cast<typename Backward<kLanes>::Shared*>(memory))
+      .run();
+}
+
+/// dB and dC from the shares of the channel blocks, in their order.
+__global__ void __launch_bounds__(256)
+    sum_kernel(const SelectiveBackward args, const float* shares, int64_t blocks) {
+  const SelectiveShape& shape = args.in.shape;
+  const int64_t count = shape.rows * shape.length * 2 * shape.states;
+  const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (i >= count) return;
+  float sum = 0.f;
+#pragma unroll 8
+  for (int64_t block = 0; block < blocks; ++block) sum += shares[block * count + i];
+  const int64_t token = i / (2 * shape.states), n = i % (2 * shape.states);
+  const bool of_c = n >= shape.states;
+  write(of_c ? args.dc : args.db, (of_c ? args.in.c : args.in.b).element,
+        token * shape.states + n - (of_c ? shape.states : 0), sum);
+}
+
+template <int kLanes>
+cudaError_t launch(const SelectiveBackward& args, const Segments& segments, const Shares& shares,
+                   cudaStream_t stream) {
+  constexpr int kBytes = sizeof(typename Backward<kLanes>::Shared);
+  const cudaError_t error =
+      cudaFuncSetAttribute(backward_kernel<kLanes>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  if (error != cudaSuccess) return error;
+  backward_kernel<kLanes>
+      <<<grid_of(args.in.shape, segments, Backward<kLanes>::kChannels), kBackwardThreads, kBytes, stream>>>(
+          args, segments, shares);
+  return cudaGetLastError();
+}
+
+int64_t channel_blocks(const SelectiveShape& shape) {
+  const int64_t channels = narrow(shape) ? Backward<4>::kChannels : Backward<32>::kChannels;
+  return (shape.channels + channels - 1) / channels;
+}
+
+int64_t states_share(const SelectiveShape& shape) {  // floats
+  return channel_blocks(shape) * shape.rows * shape.length * 2 * shape.states;
+}
+
+}  // namespace
+
+int64_t selective_backward_bytes(const SelectiveShape& shape) {
+  const int64_t of_channels =
+      shape.rows * cut_segments(shape, nullptr).count * shape.channels * (shape.states + 1);
+  return segment_bytes(shape) + (states_share(shape) + of_channels) * int64_t{sizeof(float)};
+}
+
+cudaError_t selective_backward(const SelectiveBackward& args, cudaStream_t stream) {
+  const SelectiveShape& shape = args.in.shape;
+  const Segments segments = cut_segments(shape, args.workspace);
+  if (const cudaError_t error = find_segment_gradients(args, segments, stream); error != cudaSuccess)
+    return error;
+  Shares shares;
+  shares.states = static_cast<float*>(args.workspace) + segment_bytes(shape) / int64_t{sizeof(float)};
+  shares.channels = shares.states + states_share(shape);
+  cudaError_t error =
+      narrow(shape) ? launch<4>(args, segments, shares, stream) : launch<32>(args, segments, shares, stream);
+  if (error != cudaSuccess) return error;
+  const int64_t count = shape.rows * shape.length * 2 * shape.states;
+  sum_kernel<<<static_cast<unsigned>((count + 255) / 256), 256, 0, stream>>>(args, shares.states,
+                                                                             channel_blocks(shape));
+  return sum_columns(shares.channels, shape.rows * segments.count,
+                     {{args.da, shape.channels * shape.states}, {args.dd, shape.channels}}, stream);
+}
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,261 @@
+#pragma once
+// The backward pass of one segment of one row by a few channels.
+//
+// With S' the state before token t (zero where a document begins), e = exp(Δ a), dS the gradient of the state
+// after it:
+//   dS += dy C       dC += dy (e S' + Δ x B)     dB += dS Δ x
+//   dx  = Δ ⟨dS, B⟩ + D dy      dΔ = x ⟨dS, B⟩ + ⟨dS e S', a⟩      da += Δ dS e S'      dS ← e dS
+// Tokens go in blocks of kSavedTokens from the last to the first. In a block the states are found again from
+// the one saved before it, keeping every fourth in shared memory, and from there four tokens at a time, whose
+// states and decays stay in registers for the way back.
+
+#include "kernels/selective_scan/cuda/scan.cuh"
+
+namespace dm::kernels::cuda {
+
+constexpr int kBackwardThreads = 256;
+
+/// Sums over channels and over tokens, each thread block's part.
+struct Shares {
+  float* states;    // [channel blocks, B, L, 2, N]: dB and dC
+  float* channels;  // [B, segments, E N + E]: da and dd
+};
+
+template <int kLanes>
+class Backward {
+ public:
+  using Shape = Layout<kLanes, kBackwardThreads>;
+  static constexpr int kChannels = Shape::kChannels, kWidth = Shape::kWidth;
+  static constexpr int kBlock = kSavedTokens, kStep = 4;  // tokens
+  static constexpr int kWarps = kBackwardThreads / 32;
+  static constexpr int kFlush = kLanes == 4 ? kBlock : kStep;  // tokens whose dB and dC wait for each other
+
+  struct alignas(16) Shared {
+    float b[kBlock][kWidth], c[kBlock][kWidth];
+    float parts[kFlush][kWarps][2 * kWidth];  // dB and dC of each warp's channels
+    float4 before[kBlock / kStep][kBackwardThreads];
+    float x[kBlock][kChannels], dt[kBlock][kChannels];  // dx and dΔ in their places once a token is done
+    float dy[kBlock][kChannels];
+    bool begins[kBlock];
+  };
+
+  __device__ Backward(const SelectiveBackward& args, const Segments& segments, const Shares& shares,
+                      Shared& shared)
+      : args_(args),
+        in_(args.in),
+        shares_(shares),
+        place_(args.in.shape, segments),
+        segments_(segments.count),
+        shared_(shared),
+        first_channel_(int64_t{blockIdx.x} * kChannels),
+        lane_(threadIdx.x % kLanes),
+        channel_(threadIdx.x / kLanes),
+        part_(args.in.shape, first_channel_ + channel_, lane_ * kStates) {
+    const float* const after = segments.count > 1 ? segments.states : args.dfinal_state;
+    part_.load(state_block(after, in_.shape, place_.row * segments.count + place_.segment), dstate_);
+    part_.load(in_.a, a_);
+    d_ = first_channel_ + channel_ < in_.shape.channels ? in_.d[first_channel_ + channel_] : 0.f;
+  }
+
+  __device__ void run() {
+    const int64_t blocks = (place_.end - place_.begin + kBlock - 1) / kBlock;
+    for (int64_t block = blocks - 1; block >= 0; --block) {
+      const int64_t t = place_.begin + block * kBlock;
+      __syncthreads();
+      fetch(t);
+      __syncthreads();
+      find_states(t);
+      for (int first = kBlock - kStep; first >= 0; first -= kStep) {
+        walk_back(first);
+        if (first % kFlush == 0) flush(t + first);
+      }
+      store(t);  // the last flush has a barrier behind the last token
+    }
+    finish();
+  }
+
+ private:
+  __device__ void fetch(int64_t t) {
+    const int64_t row = place_.row * in_.shape.length;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < kBlock * kChannels; i += kBackwardThreads) {
+      const int token = i / kChannels, channel = i % kChannels;
+      const bool there = t + token < place_.end && first_channel_ + channel < in_.shape.channels;
+      shared_.x[token][channel] = there ? read(in_.x, row + t + token, first_channel_ + channel) : 0.f;
+      shared_.dt[token][channel] = there ? read(in_.dt, row + t + token, first_channel_ + channel) : 0.f;
+      shared_.dy[token][channel] = there ? read(args_.dy, row + t + token, first_channel_ + channel) : 0.f;
+    }
+#pragma unroll 2
+    for (int i = threadIdx.x; i < kBlock * kWidth; i += kBackwardThreads) {
+      const int token = i / kWidth, n = i % kWidth;
+      const bool there = t + token < place_.end && n < in_.shape.states;
+      shared_.b[token][n] = there ? read(in_.b, row + t + token, n) : 0.f;
+      shared_.c[token][n] = there ? read(in_.c, row + t + token, n) : 0.f;
+    }
+    if (threadIdx.x < kBlock) shared_.begins[threadIdx.x] = begins(in_, place_.row, t + threadIdx.x);
+  }
+
+  /// Four values of this thread's states.
+  static __device__ void take(const float* from, float (&values)[kStates]) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+  }
+
+  struct Step {
+    float decay[kStates];   // 0 where a document begins
+    float before[kStates];  // likewise
+  };
+
+  /// Over one token; what the way back needs of it.
+  __device__ Step advance(int token, float (&state)[kStates]) const {
+    const float dt = shared_.dt[token][channel_], input = dt * shared_.x[token][channel_];
+    float b[kStates];
+    take(&shared_.b[token][lane_ * kStates], b);
+    const bool fresh = shared_.begins[token];
+    Step step;
+#pragma unroll
+    for (int i = 0; i < kStates; ++i) {
+      step.decay[i] = fresh ? 0.f : exp2_fast(dt * (a_[i] * kLog2E));
+      step.before[i] = fresh ? 0.f : state[i];
+      state[i] = step.decay[i] * step.before[i] + input * b[i];
+    }
+    return step;
+  }
+
+  __device__ void find_states(int64_t t) {
+    const int64_t blocks = (in_.shape.length + kBlock - 1) / kBlock;
+    float state[kStates];
+    part_.load(state_block(args_.saved, in_.shape, place_.row * blocks + t / kBlock), state);
+#pragma unroll 1
+    for (int first = 0; first < kBlock; first += kStep) {
+      shared_.before[first / kStep][threadIdx.x] = make_float4(state[0], state[1], state[2], state[3]);
+      if (first + kStep == kBlock) break;
+#pragma unroll
+      for (int i = 0; i < kStep; ++i) advance(first + i, state);
+    }
+  }
+
+  __device__ void walk_back(int first) {
+    float state[kStates];
+    take(&shared_.before[first / kStep][threadIdx.x].x, state);
+    Step steps[kStep];
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) steps[i] = advance(first + i, state);
+    float of_input[kStep], of_decay[kStep];  // this thread's parts of ⟨dS, B⟩ and ⟨dS e S', a⟩
+#pragma unroll
+    for (int i = kStep - 1; i >= 0; --i) retreat(first + i, steps[i], of_input[i], of_decay[i]);
+    const float through_input = channel_sums<kLanes>(of_input, lane_),
+                through_decay = channel_sums<kLanes>(of_decay, lane_);
+    __syncwarp();
+    if (lane_ >= kStep) return;
+    const int token = first + summed_value(lane_);
+    float &x = shared_.x[token][channel_], &dt = shared_.dt[token][channel_];
+    const float dy = shared_.dy[token][channel_];
+    dd_ += x * dy;
+    const float dx = dt * through_input + d_ * dy;
+    dt = x * through_input + through_decay;
+    x = dx;
+  }
+
+  __device__ void retreat(int token, const Step& step, float& of_input, float& of_decay) {
+    const float dt = shared_.dt[token][channel_], dy = shared_.dy[token][channel_];
+    const float input = dt * shared_.x[token][channel_];
+    const bool fresh = shared_.begins[token];
+    float b[kStates], c[kStates], db[kStates], dc[kStates];
+    take(&shared_.b[token][lane_ * kStates], b);
+    take(&shared_.c[token][lane_ * kStates], c);
+    of_input = of_decay = 0.f;
+#pragma unroll
+    for (int i = 0; i < kStates; ++i) {
+      float& ds = dstate_[i];
+      const float kept = step.decay[i] * step.before[i];
+      ds += dy * c[i];
+      dc[i] = dy * (kept + input * b[i]);
+      db[i] = ds * input;
+      of_input += ds * b[i];
+      const float of_kept = ds * kept;
+      of_decay += of_kept * a_[i];
+      da_[i] += of_kept * dt;
+      ds = fresh ? 0.f : ds * step.decay[i];
+    }
+    leave(token % kFlush, db, dc);
+  }
+
+  /// dB and dC of one token, summed over the warp's channels.
+  __device__ void leave(int slot, const float (&db)[kStates], const float (&dc)[kStates]) {
+    float* const to = shared_.parts[slot][threadIdx.x / 32];
+    if constexpr (kLanes == 32) {
+      *reinterpret_cast<float4*>(to + lane_ * kStates) = make_float4(db[0], db[1], db[2], db[3]);
+      *reinterpret_cast<float4*>(to + kWidth + lane_ * kStates) = make_float4(dc[0], dc[1], dc[2], dc[3]);
+    } else {
+      // Eight values over eight channels: each exchange halves the values a thread still adds up.
+      const bool high = threadIdx.x & 16, middle = threadIdx.x & 8, low = threadIdx.x & 4;
+      float four[4], two[2];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        four[i] = (high ? dc[i] : db[i]) + __shfl_xor_sync(~0u, high ? db[i] : dc[i], 16);
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        two[i] = (middle ? four[2 + i] : four[i]) + __shfl_xor_sync(~0u, middle ? four[i] : four[2 + i], 8);
+      const float one = (low ? two[1] : two[0]) + __shfl_xor_sync(~0u, low ? two[0] : two[1], 4);
+      to[(high ? kWidth : 0) + lane_ * kStates + (middle ? 2 : 0) + (low ? 1 : 0)] = one;
+    }
+  }
+
+  /// The warps' parts of kFlush tokens from t on, added up.
+  __device__ void flush(int64_t t) {
+    __syncthreads();
+    const SelectiveShape& shape = in_.shape;
+    const int64_t tokens = shape.rows * shape.length, row = place_.row * shape.length;
+    float* const to = shares_.states + blockIdx.x * tokens * 2 * shape.states;
+    for (int i = threadIdx.x; i < kFlush * 2 * kWidth; i += kBackwardThreads) {
+      const int slot = i / (2 * kWidth), column = i % (2 * kWidth), n = column % kWidth;
+      float sum = 0.f;
+#pragma unroll
+      for (int warp = 0; warp < kWarps; ++warp) sum += shared_.parts[slot][warp][column];
+      if (t + slot < place_.end && n < shape.states)
+        to[((row + t + slot) * 2 + column / kWidth) * shape.states + n] = sum;
+    }
+    if constexpr (kFlush < kBlock) __syncthreads();
+  }
+
+  __device__ void store(int64_t t) const {
+    const SelectiveShape& shape = in_.shape;
+    const int64_t row = place_.row * shape.length;
+    for (int i = threadIdx.x; i < kBlock * kChannels; i += kBackwardThreads) {
+      const int token = i / kChannels, channel = i % kChannels;
+      if (t + token >= place_.end || first_channel_ + channel >= shape.channels) continue;
+      const int64_t at = (row + t + token) * shape.channels + first_channel_ + channel;
+      write(args_.dx, in_.x.element, at, shared_.x[token][channel]);
+      write(args_.ddt, in_.dt.element, at, shared_.dt[token][channel]);
+    }
+  }
+
+  __device__ void finish() {
+    const SelectiveShape& shape = in_.shape;
+    const int64_t states = shape.channels * shape.states;
+    float* const share =
+        shares_.channels + (place_.row * segments_ + place_.segment) * (states + shape.channels);
+    part_.store(share, da_);
+#pragma unroll
+    for (int step = 1; step < kLanes; step *= 2) dd_ += __shfl_xor_sync(~0u, dd_, step);
+    if (lane_ == 0 && first_channel_ + channel_ < shape.channels)
+      share[states + first_channel_ + channel_] = dd_;
+    if (place_.segment == 0 && args_.dinitial_state != nullptr)
+      part_.store(state_block(args_.dinitial_state, shape, place_.row), dstate_);
+  }
+
+  const SelectiveBackward& args_;
+  const SelectiveInputs& in_;
+  const Shares& shares_;
+  const Place place_;
+  const int64_t segments_;
+  Shared& shared_;
+  const int64_t first_channel_;
+  const int lane_, channel_;  // in the channel, in the block
+  const StatePart part_;
+  float dstate_[kStates], a_[kStates], d_;
+  float da_[kStates] = {}, dd_ = 0.f;
+};
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,191 @@
+#include "kernels/selective_scan/cuda/launch.cuh"
+#include "kernels/selective_scan/cuda/scan.cuh"
+
+namespace dm::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+/// A thread block has a few channels of one row's segment and walks along it in tiles of tokens; the next
+/// tile is on its way into registers meanwhile.
+template <int kLanes>
+class Forward {
+ public:
+  using Shape = Layout<kLanes, kThreads>;
+  static constexpr int kChannels = Shape::kChannels, kWidth = Shape::kWidth;
+  static constexpr int kTile = kLanes == 4 ? 16 : 8;  // tokens; divides kSavedTokens
+
+  struct Shared {
+    float x[kTile][kChannels];  // y in its place once a token is done
+    float dt[kTile][kChannels];
+    float b[kTile][kWidth], c[kTile][kWidth];
+    bool begins[kTile];
+  };
+
+  __device__ Forward(const SelectiveForward& args, const Segments& segments, Shared& shared)
+      : args_(args),
+        in_(args.in),
+        place_(args.in.shape, segments),
+        shared_(shared),
+        first_channel_(int64_t{blockIdx.x} * kChannels),
+        lane_(threadIdx.x % kLanes),
+        channel_(threadIdx.x / kLanes),
+        part_(args.in.shape, first_channel_ + channel_, lane_ * kStates) {
+    const float* const starts = segments.count > 1 ? segments.states : in_.initial_state;
+    part_.load(state_block(starts, in_.shape, place_.row * segments.count + place_.segment), state_);
+    part_.load(in_.a, a2_);
+#pragma unroll
+    for (int i = 0; i < kStates; ++i) a2_[i] *= kLog2E;
+    d_ = first_channel_ + channel_ < in_.shape.channels ? in_.d[first_channel_ + channel_] : 0.f;
+  }
+
+  __device__ void run() {
+    fetch(place_.begin);
+    for (int64_t t = place_.begin; t < place_.end; t += kTile) {
+      __syncthreads();
+      arrive();
+      __syncthreads();
+      if (t + kTile < place_.end) fetch(t + kTile);
+      if (args_.saved != nullptr && t % kSavedTokens == 0) save(t);
+      walk();
+      __syncthreads();
+      store(t);
+    }
+    if (place_.end == in_.shape.length)
+      part_.store(state_block(args_.final_state, in_.shape, place_.row), state_);
+  }
+
+ private:
+  static constexpr int kTokenValues = (kTile * kChannels + kThreads - 1) / kThreads;  // a thread fetches
+  static constexpr int kStateValues = kTile * kWidth / kThreads;
+
+  /// visit(k, token of the tile, channel of the block) for this thread's share of a tile.
+  template <class Visit>
+  static __device__ void for_tokens(const Visit& visit) {
+#pragma unroll
+    for (int k = 0; k < kTokenValues; ++k) {
+      const int i = k * kThreads + threadIdx.x;
+      if (i < kTile * kChannels) visit(k, i / kChannels, i % kChannels);
+    }
+  }
+  template <class Visit>
+  static __device__ void for_states(const Visit& visit) {
+#pragma unroll
+    for (int k = 0; k < kStateValues; ++k) {
+      const int i = k * kThreads + threadIdx.x;
+      visit(k, i / kWidth, i % kWidth);
+    }
+  }
+
+  __device__ void fetch(int64_t t) {
+    const int64_t row = place_.row * in_.shape.length;
+    for_tokens([&](int k, int token, int channel) {
+      const bool there = t + token < place_.end && first_channel_ + channel < in_.shape.channels;
+      x_[k] = there ? read(in_.x, row + t + token, first_channel_ + channel) : 0.f;
+      dt_[k] = there ? read(in_.dt, row + t + token, first_channel_ + channel) : 0.f;
+    });
+    for_states([&](int k, int token, int n) {
+      const bool there = t + token < place_.end && n < in_.shape.states;
+      b_[k] = there ? read(in_.b, row + t + token, n) : 0.f;
+      c_[k] = there ? read(in_.c, row + t + token, n) : 0.f;
+    });
+    if (threadIdx.x < kTile) begins_ = begins(in_, place_.row, t + threadIdx.x);
+  }
+
+  __device__ void arrive() {
+    for_tokens([&](int k, int token, int channel) {
+      shared_.x[token][channel] = x_[k];
+      shared_.dt[token][channel] = dt_[k];
+    });
+    for_states([&](int k, int token, int n) {
+      shared_.b[token][n] = b_[k];
+      shared_.c[token][n] = c_[k];
+    });
+    if (threadIdx.x < kTile) shared_.begins[threadIdx.x] = begins_;
+  }
+
+  __device__ void save(int64_t t) const {
+    const int64_t blocks = (in_.shape.length + kSavedTokens - 1) / kSavedTokens;
+    part_.store(state_block(args_.saved, in_.shape, place_.row * blocks + t / kSavedTokens), state_);
+  }
+
+  __device__ float step(int token) {
+    const float dt = shared_.dt[token][channel_], input = dt * shared_.x[token][channel_];
+    const float4 b = *reinterpret_cast<const float4*>(&shared_.b[token][lane_ * kStates]);
+    const float4 c = *reinterpret_cast<const float4*>(&shared_.c[token][lane_ * kStates]);
+    const float bs[kStates] = {b.x, b.y, b.z, b.w}, cs[kStates] = {c.x, c.y, c.z, c.w};
+    const bool fresh = shared_.begins[token];
+    float y = 0.f;
+#pragma unroll
+    for (int i = 0; i < kStates; ++i) {
+      const float before = fresh ? 0.f : state_[i];
+      state_[i] = exp2_fast(dt * a2_[i]) * before + input * bs[i];
+      y += state_[i] * cs[i];
+    }
+    return y;
+  }
+
+  __device__ void walk() {
+#pragma unroll
+    for (int first = 0; first < kTile; first += 4) {
+      float y[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) y[i] = step(first + i);
+      const float sum = channel_sums<kLanes>(y, lane_);
+      __syncwarp();
+      float& at = shared_.x[first + summed_value(lane_)][channel_];
+      if (lane_ < 4) at = sum + d_ * at;
+    }
+  }
+
+  __device__ void store(int64_t t) const {
+    const int64_t row = place_.row * in_.shape.length;
+    for_tokens([&](int, int token, int channel) {
+      if (t + token < place_.end && first_channel_ + channel < in_.shape.channels)
+        write(args_.y, in_.x.element, (row + t + token) * in_.shape.channels + first_channel_ + channel,
+              shared_.x[token][channel]);
+    });
+  }
+
+  const SelectiveForward& args_;
+  const SelectiveInputs& in_;
+  const Place place_;
+  Shared& shared_;
+  const int64_t first_channel_;
+  const int lane_, channel_;  // in the channel, in the block
+  const StatePart part_;
+  float state_[kStates], a2_[kStates], d_;                                        // a2: a log2(e)
+  float x_[kTokenValues], dt_[kTokenValues], b_[kStateValues], c_[kStateValues];  // of the next tile
+  bool begins_ = false;
+};
+
+template <int kLanes>
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(const SelectiveForward args, const Segments segments) {
+  __shared__ alignas(16) typename Forward<kLanes>::Shared shared;
+  Forward<kLanes>(args, segments, shared).run();
+}
+
+template <int kLanes>
+cudaError_t launch(const SelectiveForward& args, const Segments& segments, cudaStream_t stream) {
+  forward_kernel<kLanes>
+      <<<grid_of(args.in.shape, segments, Forward<kLanes>::kChannels), kThreads, 0, stream>>>(args, segments);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+int64_t selective_saved_floats(const SelectiveShape& shape) {
+  return (shape.length + kSavedTokens - 1) / kSavedTokens * shape.rows * shape.channels * shape.states;
+}
+
+int64_t selective_forward_bytes(const SelectiveShape& shape) { return segment_bytes(shape); }
+
+cudaError_t selective_forward(const SelectiveForward& args, cudaStream_t stream) {
+  const Segments segments = cut_segments(args.in.shape, args.workspace);
+  if (const cudaError_t error = find_segment_states(args.in, segments, stream); error != cudaSuccess)
+    return error;
+  return narrow(args.in.shape) ? launch<4>(args, segments, stream) : launch<32>(args, segments, stream);
+}
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,91 @@
+#pragma once
+// What the kernels of the selective scan have in common: which thread has what, and the segments.
+
+#include <cuda_runtime.h>
+
+#include "kernels/device/rows.cuh"
+#include "kernels/selective_scan/cuda/selective_scan_cuda.cuh"
+#include "kernels/ssd/cuda/thread.cuh"
+
+namespace dm::kernels::cuda {
+
+constexpr int kStates = 4;        // of a thread
+constexpr int kSavedTokens = 32;  // from one saved state to the next
+constexpr float kLog2E = 1.4426950408889634f;
+
+/// A channel is kLanes neighbouring threads: 4 for N up to 16, a warp for N up to 128. States beyond N are
+/// zero throughout.
+template <int kLanes, int kThreads>
+struct Layout {
+  static constexpr int kChannels = kThreads / kLanes;  // of a thread block
+  static constexpr int kWidth = kLanes * kStates;      // N rounded up
+};
+
+/// Segments of the sequence that run at the same time, `tokens` each but the last.
+struct Segments {
+  int64_t count, tokens;
+  float* states;  // [B, count, E, N]: the state, or its gradient, that each starts from; null if count is 1
+  float* spans;   // [B, count, E]: Σ Δ of each, infinite where a document begins in it; likewise
+};
+
+/// Place of a thread block: channels, row and segment.
+struct Place {
+  int64_t row, segment, begin, end;  // tokens
+  __device__ Place(const SelectiveShape& shape, const Segments& segments)
+      : row(blockIdx.y),
+        segment(blockIdx.z),
+        begin(segment * segments.tokens),
+        end(min(begin + segments.tokens, shape.length)) {}
+};
+
+/// Whether a document begins at token t of the row, the row's first apart.
+__device__ inline bool begins(const SelectiveInputs& in, int64_t row, int64_t t) {
+  const int32_t* const ids = in.seq_idx + row * in.shape.length;
+  return t > 0 && t < in.shape.length && ids[t] != ids[t - 1];
+}
+
+/// This thread's part of [.., E, N] memory: states first, first + 1, .. of its channel.
+struct StatePart {
+  int64_t at;  // of its first state in one [E, N] block
+  int count;   // of its states that exist
+  __device__ StatePart(const SelectiveShape& shape, int64_t channel, int first)
+      : at(channel * shape.states + first),
+        count(channel < shape.channels ? static_cast<int>(min(int64_t{kStates}, shape.states - first)) : 0) {}
+  __device__ void load(const float* block, float (&values)[kStates]) const {
+#pragma unroll
+    for (int i = 0; i < kStates; ++i) values[i] = block != nullptr && i < count ? block[at + i] : 0.f;
+  }
+  __device__ void store(float* block, const float (&values)[kStates]) const {
+#pragma unroll
+    for (int i = 0; i < kStates; ++i)
+      if (i < count) block[at + i] = values[i];
+  }
+};
+
+/// Block `index` of [.., E, N] memory; null stays null.
+template <class Pointer>
+__device__ Pointer state_block(Pointer memory, const SelectiveShape& shape, int64_t index) {
+  return memory == nullptr ? memory : memory + index * shape.channels * shape.states;
+}
+
+/// Sums of four values over the kLanes threads of a channel, by three shuffles and not eight where there are
+/// four: thread i gets the sum of value summed_value(i), i < 4; the others repeat them.
+__device__ inline int summed_value(int lane) { return 2 * (lane & 1) + (lane >> 1 & 1); }
+template <int kLanes>
+__device__ float channel_sums(const float (&v)[4], int lane) {
+  const bool odd = lane & 1, upper = lane & 2;
+  const float a = (odd ? v[2] : v[0]) + __shfl_xor_sync(~0u, odd ? v[0] : v[2], 1);
+  const float b = (odd ? v[3] : v[1]) + __shfl_xor_sync(~0u, odd ? v[1] : v[3], 1);
+  float sum = (upper ? b : a) + __shfl_xor_sync(~0u, upper ? a : b, 2);
+#pragma unroll
+  for (int step = 4; step < kLanes; step *= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  return sum;
+}
+
+/// Segment starts, and what each does to its state, in `segments` (count > 1).
+cudaError_t find_segment_states(const SelectiveInputs& in, const Segments& segments, cudaStream_t stream);
+/// The same from the end: gradients of the states after each segment.
+cudaError_t find_segment_gradients(const SelectiveBackward& args, const Segments& segments,
+                                   cudaStream_t stream);
+
+}  // namespace dm::kernels::cuda

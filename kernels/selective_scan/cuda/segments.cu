@@ -1,0 +1,122 @@
+// What a segment does to its state S is linear: S_end = local + exp(a Σ Δ) S_start, with nothing of S_start
+// where a document begins inside. Back in time the same holds for the gradient of S.
+
+#include "kernels/selective_scan/cuda/launch.cuh"
+#include "kernels/selective_scan/cuda/scan.cuh"
+
+namespace dm::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kTile = 16;  // tokens
+
+/// The recurrence forward: S ← decay S + input v, with input Δ x and v = B. Backward in time:
+/// dS ← decay (dS + input v), with input dy and v = C.
+template <int kLanes, bool kBack>
+__global__ void __launch_bounds__(kThreads)
+    segment_kernel(const SelectiveInputs in, const Rows inputs, const Rows vectors, const Segments segments) {
+  using Shape = Layout<kLanes, kThreads>;
+  __shared__ float input[kTile][Shape::kChannels], dt[kTile][Shape::kChannels];
+  __shared__ alignas(16) float vector[kTile][Shape::kWidth];
+  __shared__ bool fresh[kTile];
+  const Place place(in.shape, segments);
+  const int64_t first_channel = int64_t{blockIdx.x} * Shape::kChannels;
+  const int lane = threadIdx.x % kLanes, channel = threadIdx.x / kLanes;
+  const StatePart part(in.shape, first_channel + channel, lane * kStates);
+  float a2[kStates], state[kStates] = {}, span = 0.f;
+  part.load(in.a, a2);
+#pragma unroll
+  for (int i = 0; i < kStates; ++i) a2[i] *= kLog2E;
+  bool cut = false;
+
+  const int64_t row = place.row * in.shape.length, tiles = (place.end - place.begin + kTile - 1) / kTile;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t t = place.begin + (kBack ? tiles - 1 - tile : tile) * kTile;
+    __syncthreads();
+    for (int i = threadIdx.x; i < kTile * Shape::kChannels; i += kThreads) {
+      const int token = i / Shape::kChannels, c = i % Shape::kChannels;
+      const bool there = t + token < place.end && first_channel + c < in.shape.channels;
+      dt[token][c] = there ? read(in.dt, row + t + token, first_channel + c) : 0.f;
+      const float value = there ? read(inputs, row + t + token, first_channel + c) : 0.f;
+      input[token][c] = kBack ? value : value * dt[token][c];
+    }
+    for (int i = threadIdx.x; i < kTile * Shape::kWidth; i += kThreads) {
+      const int token = i / Shape::kWidth, n = i % Shape::kWidth;
+      vector[token][n] =
+          t + token < place.end && n < in.shape.states ? read(vectors, row + t + token, n) : 0.f;
+    }
+    if (threadIdx.x < kTile)
+      fresh[threadIdx.x] = t + threadIdx.x < place.end && begins(in, place.row, t + threadIdx.x);
+    __syncthreads();
+#pragma unroll 4
+    for (int step = 0; step < kTile; ++step) {
+      const int token = kBack ? kTile - 1 - step : step;
+      span += dt[token][channel];
+      cut = cut || fresh[token];
+#pragma unroll
+      for (int i = 0; i < kStates; ++i) {
+        const float decay = exp2_fast(dt[token][channel] * a2[i]);
+        const float in_state = input[token][channel] * vector[token][lane * kStates + i];
+        if (kBack)
+          state[i] = fresh[token] ? 0.f : decay * (state[i] + in_state);
+        else
+          state[i] = decay * (fresh[token] ? 0.f : state[i]) + in_state;
+      }
+    }
+  }
+  const int64_t index = place.row * segments.count + place.segment;
+  part.store(state_block(segments.states, in.shape, index), state);
+  if (lane == 0 && first_channel + channel < in.shape.channels)
+    segments.spans[index * in.shape.channels + first_channel + channel] = cut ? INFINITY : span;
+}
+
+/// A thread has one state of one channel and goes through the segments, from what stands before the first
+/// one (`outer`, or zero), each time leaving what the segment starts from.
+template <bool kBack>
+__global__ void __launch_bounds__(kThreads)
+    chain_kernel(const SelectiveInputs in, const float* outer, const Segments segments) {
+  const int64_t size = in.shape.channels * in.shape.states, row = blockIdx.y;
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= size) return;
+  const float a2 = in.a[i] * kLog2E;
+  float state = outer == nullptr ? 0.f : outer[row * size + i];
+  for (int64_t step = 0; step < segments.count; ++step) {
+    const int64_t index = row * segments.count + (kBack ? segments.count - 1 - step : step);
+    float& at = segments.states[index * size + i];
+    const float local = at, span = segments.spans[index * in.shape.channels + i / in.shape.states];
+    at = state;
+    state = isinf(span) ? local : local + exp2_fast(a2 * span) * state;
+  }
+}
+
+template <bool kBack>
+cudaError_t find(const SelectiveInputs& in, const Rows& inputs, const Rows& vectors, const float* outer,
+                 const Segments& segments, cudaStream_t stream) {
+  if (segments.count == 1) return cudaSuccess;
+  const SelectiveShape& shape = in.shape;
+  if (narrow(shape))
+    segment_kernel<4, kBack>
+        <<<grid_of(shape, segments, Layout<4, kThreads>::kChannels), kThreads, 0, stream>>>(
+            in, inputs, vectors, segments);
+  else
+    segment_kernel<32, kBack>
+        <<<grid_of(shape, segments, Layout<32, kThreads>::kChannels), kThreads, 0, stream>>>(
+            in, inputs, vectors, segments);
+  const dim3 grid(static_cast<unsigned>((shape.channels * shape.states + kThreads - 1) / kThreads),
+                  static_cast<unsigned>(shape.rows));
+  chain_kernel<kBack><<<grid, kThreads, 0, stream>>>(in, outer, segments);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t find_segment_states(const SelectiveInputs& in, const Segments& segments, cudaStream_t stream) {
+  return find<false>(in, in.x, in.b, in.initial_state, segments, stream);
+}
+
+cudaError_t find_segment_gradients(const SelectiveBackward& args, const Segments& segments,
+                                   cudaStream_t stream) {
+  return find<true>(args.in, args.dy, args.in.c, args.dfinal_state, segments, stream);
+}
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,64 @@
+#pragma once
+// The selective scan on the GPU (semantics: kernels/selective_scan/selective_scan.h).
+//
+// A channel's states lie side by side in a few threads of a warp, four a thread, and walk along the tokens in
+// registers: one exponential a state and token, which is what the forward pass is bound by. The backward pass
+// starts from states saved every 32 tokens, walks each 32 forward once more and then back. Where rows and
+// channels alone do not fill the device, the sequence is cut into segments: a pass before finds what each
+// segment does to its state, so that all can start at once.
+//
+// dB and dC are sums over channels, dA and dD over tokens: each block leaves its share, and the shares are
+// added in one order.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/device/rows.h"
+
+namespace dm::kernels::cuda {
+
+/// Larger states have no kernel.
+inline constexpr int64_t kSelectiveMostStates = 128;
+
+struct SelectiveShape {
+  int64_t rows, length, channels, states;  // B, L, E, N
+};
+
+/// A row of the batch follows the other: token t of row r is row r L + t of its matrix.
+struct SelectiveInputs {
+  SelectiveShape shape;
+  Rows x, dt;                  // [B, L, E]
+  Rows b, c;                   // [B, L, N]
+  const float* a;              // [E, N]
+  const float* d;              // [E]
+  const int32_t* seq_idx;      // [B, L]
+  const float* initial_state;  // [B, E, N], or null for zero
+};
+
+struct SelectiveForward {
+  SelectiveInputs in;
+  void* workspace;     // selective_forward_bytes()
+  void* y;             // [B, L, E], contiguous, in the element of x
+  float* final_state;  // [B, E, N]
+  float* saved;        // selective_saved_floats(), or null where no gradient will be asked for
+};
+
+struct SelectiveBackward {
+  SelectiveInputs in;
+  const float* saved;
+  Rows dy;                    // [B, L, E]
+  const float* dfinal_state;  // [B, E, N], or null for zero
+  void* workspace;            // selective_backward_bytes()
+  void *dx, *ddt, *db, *dc;   // contiguous, in the elements of x, dt, b and c
+  float *da, *dd;             // [E, N], [E]
+  float* dinitial_state;      // [B, E, N], or null
+};
+
+int64_t selective_saved_floats(const SelectiveShape& shape);
+int64_t selective_forward_bytes(const SelectiveShape& shape);
+int64_t selective_backward_bytes(const SelectiveShape& shape);
+cudaError_t selective_forward(const SelectiveForward& args, cudaStream_t stream);
+cudaError_t selective_backward(const SelectiveBackward& args, cudaStream_t stream);
+
+}  // namespace dm::kernels::cuda

@@ -1,0 +1,72 @@
+#include "kernels/ssd/cuda/step.cuh"
+
+#include <cuda_runtime.h>
+
+#include "kernels/device/rows.cuh"
+#include "kernels/device/sums.cuh"
+#include "kernels/ssd/cuda/thread.cuh"
+
+namespace dm::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr float kLog2E = 1.4426950408889634f;
+
+/// kLanes threads have one row of states, kEach neighbours a thread at a time.
+template <int kLanes, int kEach>
+__global__ void __launch_bounds__(kThreads) state_step_kernel(const StateStep args) {
+  const int lane = threadIdx.x % kLanes;
+  const int64_t rows = args.rows * args.heads * args.head_dim;
+  const int64_t row = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
+  const bool there = row < rows;  // the others still take part in the sums
+  const int64_t batch = there ? row / (args.heads * args.head_dim) : 0;
+  const int64_t column = there ? row % (args.heads * args.head_dim) : 0, head = column / args.head_dim;
+  const int64_t first = head / (args.heads / args.groups) * args.states;  // of the group's B and C
+  const float x = read(args.x, batch, column), dt = read(args.dt, batch, head), dt2 = dt * kLog2E;
+  const float decay = args.a_by_state ? 0.f : exp2_fast(dt2 * args.a[head]);
+  float* const state = args.state + (there ? row : 0) * args.states;
+  float y = 0.f;
+  for (int64_t n = lane * kEach; there && n < args.states; n += kLanes * kEach) {
+    float s[kEach];
+    if constexpr (kEach == 4) {
+      const float4 four = *reinterpret_cast<const float4*>(state + n);
+      s[0] = four.x, s[1] = four.y, s[2] = four.z, s[3] = four.w;
+    } else {
+      s[0] = state[n];
+    }
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const float keep = args.a_by_state ? exp2_fast(dt2 * args.a[head * args.states + n + i]) : decay;
+      s[i] = keep * s[i] + dt * x * read(args.b, batch, first + n + i);
+      y += s[i] * read(args.c, batch, first + n + i);
+    }
+    if constexpr (kEach == 4)
+      *reinterpret_cast<float4*>(state + n) = make_float4(s[0], s[1], s[2], s[3]);
+    else
+      state[n] = s[0];
+  }
+  y = lane_sum(y, kLanes);
+  if (there && lane == 0) write(args.y, args.x.element, row, y + args.d[head] * x);
+}
+
+}  // namespace
+
+cudaError_t state_step(const StateStep& args, cudaStream_t stream) {
+  const int64_t rows = args.rows * args.heads * args.head_dim;
+  if (rows == 0) return cudaSuccess;
+  const bool packs = args.states % 4 == 0 && in_packs(args.state);
+  const auto launch = [&](auto kernel, int64_t lanes) {
+    kernel<<<static_cast<unsigned>((rows * lanes + kThreads - 1) / kThreads), kThreads, 0, stream>>>(args);
+  };
+  if (!packs)
+    launch(state_step_kernel<32, 1>, 32);
+  else if (args.states <= 16)
+    launch(state_step_kernel<4, 4>, 4);
+  else if (args.states <= 64)
+    launch(state_step_kernel<16, 4>, 16);
+  else
+    launch(state_step_kernel<32, 4>, 32);
+  return cudaGetLastError();
+}
+
+}  // namespace dm::kernels::cuda
