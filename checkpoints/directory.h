@@ -3,11 +3,23 @@
 // of the size they must have, never through a symbolic link.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
+#include "core/error.h"
 #include "core/files.h"
 
 namespace dm::checkpoints {
+
+/// Runs what may throw std::filesystem's errors and throws ours, with their errno, instead.
+template <class Work>
+auto with_errno(const Work& work) {
+  try {
+    return work();
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw_errno(error.code().value(), "access", error.path1().string(), __FILE__, __LINE__);
+  }
+}
 
 /// Throws ExitCode::bad_data unless `directory` itself is a real directory.
 void require_directory(const std::string& directory);

@@ -23,16 +23,6 @@ namespace dm::checkpoints {
 namespace fs = std::filesystem;
 namespace {
 
-/// Runs what may throw fs::filesystem_error and throws our own with its errno instead.
-template <class Work>
-auto with_errno(const Work& work) {
-  try {
-    return work();
-  } catch (const fs::filesystem_error& error) {
-    throw_errno(error.code().value(), "access", error.path1().string(), __FILE__, __LINE__);
-  }
-}
-
 /// Finds out now what the first save would find out in an hour.
 void try_to_write(const std::string& directory, int64_t rank) {
   const std::string probe = directory + "/" + probe_name(rank);
@@ -91,11 +81,14 @@ struct Store::Impl {
     });
   }
 
-  /// What follows a commit and cannot undo it: a failure here is told, not thrown.
-  void after_commit(int64_t step) {
+  /// What follows a commit and cannot undo it: a failure here is told, not thrown. `problems` were found in
+  /// reading back what was saved.
+  void after_commit(int64_t step, const std::string& problems) {
     try {
       write_file_atomically(run_directory + "/" + kLatestName, step_name(step) + "\n");
       DM_FAILPOINT("save.after_latest");
+      DM_REQUIRE(problems.empty(), ExitCode::io, "reading it back failed, so older ones are kept: {}",
+                 problems);
       with_errno([&] { apply_retention(directory(), config.keep_last, config.keep_every, step); });
     } catch (const Error& error) {
       log_warn("step {} is saved, but {}", step, error.what());
@@ -103,12 +96,36 @@ struct Store::Impl {
   }
 
   /// Every rank's problems with a directory, each rank having looked at its share.
-  std::string verify_together(const std::string& path) {
-    const auto found = vote(group, [&] { return join(verify_part(path, group.rank(), group.size())); });
-    std::string all;
-    for (const std::string& problems : found)
-      if (all.find(problems) == std::string::npos) all += problems;  // what all ranks see is told once
+  struct Found {
+    std::string problems;
+    bool of_device = false;
+  };
+  Found verify_together(const std::string& path) {
+    const auto ballots = vote(group, [&] {
+      const Problems problems = verify_part(path, group.rank(), group.size());
+      return (problems.of_device ? "d" : "-") + join(problems.lines);
+    });
+    Found all;
+    for (const std::string& ballot : ballots) {
+      const std::string problems = ballot.substr(1);
+      if (all.problems.find(problems) == std::string::npos)
+        all.problems += problems;  // what all ranks see is told once
+      all.of_device |= ballot[0] == 'd';
+    }
     return all;
+  }
+
+  /// With one checkpoint kept, deleting the one before leaves only what was just written: before that it is
+  /// read once, by all ranks together and from the device. With more, what is left has been there for a
+  /// while.
+  std::string read_back(const std::string& path) {
+    if (config.keep_last > 1) return "";
+    try {
+      vote(group, [&] { return forget_cached(path), std::string(); });
+      return verify_together(path).problems;
+    } catch (const Error& error) {  // the same on all ranks
+      return error.what();
+    }
   }
 
   /// corrupt-step_N.k, the first free k.
@@ -134,18 +151,21 @@ const std::string& Store::run_directory() const { return impl_->run_directory; }
 void Store::save(int64_t step, const std::vector<Piece>& pieces, const Json& meta) {
   Impl& my = *impl_;
   write_checkpoint(my.directory(), step, pieces, meta, my.files, my.group, [&] { my.lock->require_held(); });
-  if (my.group.rank() == 0) my.after_commit(step);
+  const std::string problems = my.read_back(my.directory() + "/" + step_name(step));
+  if (my.group.rank() == 0) my.after_commit(step, problems);
 }
 
 std::optional<Summary> Store::newest() {
   Impl& my = *impl_;
   const std::string listed = vote_of_rank_0(my.group, [&] { return join(list(my.run_directory)); });
   std::vector<std::pair<std::string, std::string>> bad;  // path, problems
+  bool of_device = false;
   for (size_t begin = 0, end; (end = listed.find('\n', begin)) != std::string::npos; begin = end + 1) {
     const std::string path = listed.substr(begin, end - begin);
-    const std::string problems = my.verify_together(path);
-    if (!problems.empty()) {
-      bad.emplace_back(path, problems);
+    const auto found = my.verify_together(path);
+    of_device |= found.of_device;
+    if (!found.problems.empty()) {
+      bad.emplace_back(path, found.problems);
       continue;
     }
     Summary summary;
@@ -168,7 +188,7 @@ std::optional<Summary> Store::newest() {
   if (bad.empty() && aside.empty()) return std::nullopt;
   std::string report;
   for (const auto& [path, problems] : bad) report += problems;
-  DM_FAIL(ExitCode::bad_data,
+  DM_FAIL(of_device ? ExitCode::io : ExitCode::bad_data,
           "{}: none of its checkpoints verifies ({} tried{}{}); this run does not start over by itself: "
           "restore one from a copy, or move "
           "them away to begin at step 0\n{}",

@@ -14,6 +14,7 @@
 
 #include "checkpoints/state.h"
 #include "core/collectives.h"
+#include "core/error.h"
 #include "core/fields.h"
 
 namespace dm::checkpoints {
@@ -54,6 +55,11 @@ Summary read_summary(const std::string& directory);
 /// Empty: sound.
 std::vector<std::string> verify(const std::string& directory);
 
+/// Whether a failure to read a checkpoint speaks against it, so that another one is to be tried: it is
+/// damaged, or the device below cannot read it back. That too many files are open, or access is refused, does
+/// not.
+bool condemns(const Error& error);
+
 /// Fills the wanted pieces from a committed directory by intersecting boxes; every stored byte that is used
 /// is checked against its hash. Throws ExitCode::bad_data when a tensor is missing, its shape or dtype
 /// differs, or a hash does not fit.
@@ -78,7 +84,8 @@ class Store {  // neither copied nor moved
 
   /// The newest checkpoint that verifies, agreed by all ranks, each of which reads its share; newer ones that
   /// do not verify are set aside as corrupt-step_N.<k> and reported. nullopt when the run has none at all;
-  /// ExitCode::bad_data when there are some and none verifies (they then stay where they are).
+  /// ExitCode::bad_data when there are some and none verifies (they then stay where they are), ExitCode::io
+  /// when the device had a part in it.
   std::optional<Summary> newest();
 
   const std::string& run_directory() const;

@@ -1,5 +1,6 @@
 #include "checkpoints/verify.h"
 
+#include <cerrno>
 #include <filesystem>
 #include <set>
 
@@ -22,9 +23,11 @@ void check_entries(const std::string& directory, const Manifest& manifest) {
     open_regular(directory + "/" + file.name, file.size_bytes);
     expected.insert(file.name);
   }
-  for (const auto& entry : std::filesystem::directory_iterator(directory))
-    DM_REQUIRE(expected.contains(entry.path().filename()), ExitCode::bad_data,
-               "{}: no part of this checkpoint; remove it", entry.path().string());
+  with_errno([&] {
+    for (const auto& entry : std::filesystem::directory_iterator(directory))
+      DM_REQUIRE(expected.contains(entry.path().filename()), ExitCode::bad_data,
+                 "{}: no part of this checkpoint; remove it", entry.path().string());
+  });
 }
 
 /// The layout that the manifest gives a file.
@@ -68,49 +71,62 @@ void check_h5(const std::string& path, const H5Layout& expected, const Hash128& 
 
 constexpr size_t kMaxProblems = 20;  // told of one directory: enough to see a pattern
 
-/// Keeps the message of a failed check; other failures go on.
-void collect(std::vector<std::string>& problems, bool io_too, const std::function<void()>& check) {
+/// Keeps the message of a check that fails for a reason that speaks against the checkpoint.
+void collect(Problems& problems, const std::function<void()>& check) {
   try {
     check();
   } catch (const Error& error) {
-    if (error.code() != ExitCode::bad_data && !(io_too && error.code() == ExitCode::io)) throw;
-    if (problems.size() < kMaxProblems)
-      problems.emplace_back(error.what());
-    else if (problems.size() == kMaxProblems)
-      problems.emplace_back("... and more");
+    if (!condemns(error)) throw;
+    problems.of_device |= error.code() == ExitCode::io;
+    if (problems.lines.size() < kMaxProblems)
+      problems.lines.emplace_back(error.what());
+    else if (problems.lines.size() == kMaxProblems)
+      problems.lines.emplace_back("... and more");
   }
 }
 
 }  // namespace
 
+bool condemns(const Error& error) {
+  switch (error.error_number()) {
+    case EIO:
+    case EREMOTEIO:
+    case EUCLEAN:  // what file systems say that check what they store
+    case EBADMSG: return true;
+    default: return error.code() == ExitCode::bad_data;
+  }
+}
+
 void check_structure(const std::string& directory) { check_entries(directory, read_manifest(directory)); }
 
-std::vector<std::string> verify_part(const std::string& directory, int64_t part, int64_t parts) {
-  std::vector<std::string> problems;
+Problems verify_part(const std::string& directory, int64_t part, int64_t parts) {
+  Problems problems;
   Manifest manifest;
-  collect(problems, false, [&] { manifest = read_manifest(directory); });
-  if (!problems.empty()) return problems;
-  collect(problems, false, [&] { check_entries(directory, manifest); });
-  if (!problems.empty()) return problems;
+  collect(problems, [&] { manifest = read_manifest(directory); });
+  if (!problems.lines.empty()) return problems;
+  collect(problems, [&] { check_entries(directory, manifest); });
+  if (!problems.lines.empty()) return problems;
 
   ChunkReader reader(directory, manifest);
   int64_t number = 0;
   for (const auto& tensor : manifest.tensors)
     for (const auto& piece : tensor.pieces)
       for (size_t chunk = 0; chunk < piece.chunks.size(); ++chunk)
-        if (number++ % parts == part) {
-          // Outside of collect(): having too many files open says nothing about this one.
-          reader.open(piece.file);
-          collect(problems, true, [&] { reader.from(piece, static_cast<int64_t>(chunk) * kChunkBytes); });
-        }
+        if (number++ % parts == part)
+          collect(problems, [&] { reader.from(piece, static_cast<int64_t>(chunk) * kChunkBytes); });
   for (int64_t file = part; file < static_cast<int64_t>(manifest.files.size()); file += parts) {
     const Manifest::File& named = manifest.files[static_cast<size_t>(file)];
-    collect(problems, false,
+    collect(problems,
             [&] { check_h5(directory + "/" + named.name, layout_of(manifest, file), named.metadata); });
   }
   return problems;
 }
 
-std::vector<std::string> verify(const std::string& directory) { return verify_part(directory, 0, 1); }
+std::vector<std::string> verify(const std::string& directory) { return verify_part(directory, 0, 1).lines; }
+
+void forget_cached(const std::string& directory) {
+  for (const auto& file : read_manifest(directory).files)
+    open_regular(directory + "/" + file.name, file.size_bytes).forget_cached();
+}
 
 }  // namespace dm::checkpoints

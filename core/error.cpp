@@ -24,12 +24,14 @@ const char* meaning(ExitCode code) {
   return "unknown";
 }
 
-Error::Error(ExitCode code, const std::string& message, const char* file, int line, const char* expression)
+Error::Error(ExitCode code, const std::string& message, const char* file, int line, const char* expression,
+             int error_number)
     : std::runtime_error(message),
       code_(code),
       file_(detail::relative_source(file)),
       line_(line),
-      expression_(expression) {}
+      expression_(expression),
+      error_number_(error_number) {}
 
 std::string describe(const Error& error) {
   std::string text = fmt::format("diffmamba: {}", error.what());
@@ -61,7 +63,7 @@ void throw_errno(int error_number, const char* operation, const std::string& pat
   const bool refused = error_number == EACCES || error_number == EPERM || error_number == EROFS;
   throw Error(refused ? ExitCode::permission : ExitCode::io,
               fmt::format("{}: {}: {}{}", path, operation, std::strerror(error_number), remedy(error_number)),
-              file, line);
+              file, line, "", error_number);
 }
 
 namespace detail {

@@ -19,18 +19,21 @@ namespace dm {
 /// Thrown by every failed check. what() is the message alone; describe() adds the place, rank and host.
 class Error : public std::runtime_error {
  public:
-  Error(ExitCode code, const std::string& message, const char* file, int line, const char* expression = "");
+  Error(ExitCode code, const std::string& message, const char* file, int line, const char* expression = "",
+        int error_number = 0);
 
   ExitCode code() const { return code_; }
   const char* file() const { return file_; }  // path from the source root
   int line() const { return line_; }
   const char* expression() const { return expression_; }  // text of the failed condition, "" if none
+  int error_number() const { return error_number_; }      // errno where a system call failed, else 0
 
  private:
   ExitCode code_;
   const char* file_;
   int line_;
   const char* expression_;
+  int error_number_;
 };
 
 /// "diffmamba: MESSAGE" for errors of users and files; errors of the program add expression, file:line, rank

@@ -74,6 +74,8 @@ void File::allocate(int64_t size_bytes) {
 
 void File::sync() { DM_SYS(fsync(fd_), "fsync", path_); }
 
+void File::forget_cached() const { posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
+
 void File::close() {
   const int fd = std::exchange(fd_, -1);
   if (fd >= 0) DM_SYS(::close(fd), "close", path_);

@@ -34,6 +34,8 @@ class File {
   /// fallocate.
   void allocate(int64_t size_bytes);
   void sync();
+  /// Asks the kernel to drop its copy of what has been synced, so that the next read comes from the device.
+  void forget_cached() const;
   /// close(2) with its error reported, unlike the destructor.
   void close();
 

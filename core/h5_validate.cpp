@@ -63,8 +63,8 @@ void send(int fd, const char* data, size_t size) {
     size -= static_cast<size_t>(put);
 }
 
-/// Sends the index of each file as it begins ("@3\n"), then '+', or '-', the exit code as a byte and the
-/// message.
+/// Sends the index of each file as it begins ("@3\n"), then '+', or '-', the exit code and errno as a byte
+/// each, and the message.
 [[noreturn]] void run_child(size_t count, const std::function<void(size_t)>& check, int to_parent) {
   confine(count);
   std::string answer = "+";
@@ -75,9 +75,10 @@ void send(int fd, const char* data, size_t size) {
       check(i);
     }
   } catch (const Error& error) {
-    answer = std::string("-") + static_cast<char>(error.code()) + error.what();
+    answer = std::string("-") + static_cast<char>(error.code()) + static_cast<char>(error.error_number()) +
+             error.what();
   } catch (const std::exception& error) {
-    answer = std::string("-") + static_cast<char>(ExitCode::bad_data) + error.what();
+    answer = std::string("-") + static_cast<char>(ExitCode::bad_data) + '\0' + error.what();
   }
   send(to_parent, answer.data(), answer.size());
   _exit(0);
@@ -156,10 +157,10 @@ void check_in_child(const std::vector<std::string>& paths, const std::function<v
   DM_REQUIRE(signal == 0, ExitCode::bad_data, "{}: libhdf5 crashes on it (signal {}): {}", path, signal,
              kRemedy);
   if (verdict == "+") return;
-  DM_REQUIRE(verdict.size() > 2 && verdict[0] == '-', ExitCode::bad_data,
+  DM_REQUIRE(verdict.size() > 3 && verdict[0] == '-', ExitCode::bad_data,
              "{}: libhdf5 ended the process that read it: {}", path, kRemedy);
-  throw Error(static_cast<ExitCode>(static_cast<unsigned char>(verdict[1])), verdict.substr(2), __FILE__,
-              __LINE__);
+  const auto byte = [&](size_t at) { return static_cast<unsigned char>(verdict[at]); };
+  throw Error(static_cast<ExitCode>(byte(1)), verdict.substr(3), __FILE__, __LINE__, "", byte(2));
 }
 
 void validate_h5_in_child(const std::vector<std::string>& paths) {

@@ -54,7 +54,7 @@ LoadedModel load_for_inference(const std::string& directory) {
   for (const std::string& candidate : candidates) try {
       return load_checkpoint(candidate);
     } catch (const Error& error) {
-      if (error.code() != ExitCode::bad_data) throw;
+      if (!checkpoints::condemns(error)) throw;
       log_warn("{}; trying the checkpoint before it", error.what());
     }
   DM_FAIL(ExitCode::bad_data, "{}: none of its {} checkpoints can be loaded; `diffmamba verify` shows why",

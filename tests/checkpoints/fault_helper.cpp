@@ -1,6 +1,7 @@
 // A program that does to a run directory what a training job does, compiled with failpoints; fault_test.cpp
 // makes it fail.
 //   save RUN STEP...    opens the run, loads the newest checkpoint and checks it, then saves each STEP
+//   save-one ...        the same, keeping one checkpoint instead of two
 //   resume RUN          opens the run, loads the newest checkpoint and prints "newest STEP" or "newest none"
 // The state of a step is the sample state with the step as its seed. Exits as diffmamba does, 99 for wrong
 // values.
@@ -21,7 +22,9 @@ namespace {
 using dm::test::SampleState;
 
 int work(dm::Collectives& group, int argc, char** argv) {
-  dm::checkpoints::Store store(argv[2], {.keep_last = 2, .keep_every = 0, .ranks_per_file = 0}, group);
+  const int64_t keep_last = std::strcmp(argv[1], "save-one") == 0 ? 1 : 2;
+  dm::checkpoints::Store store(argv[2], {.keep_last = keep_last, .keep_every = 0, .ranks_per_file = 0},
+                               group);
   const auto newest = store.newest();
   if (group.rank() == 0) std::printf("newest %s\n", newest ? std::to_string(newest->step).c_str() : "none");
   if (newest) {

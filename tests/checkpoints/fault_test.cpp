@@ -224,6 +224,83 @@ TEST_F(FaultTest, TooFewDescriptorsAreAnErrorAndCondemnNoCheckpoint) {
   }
 }
 
+// --- a device that cannot read back what it stored ---
+
+class ReadErrorTest : public FaultTest {
+ protected:
+  void SetUp() override {
+    if (test::run({"strace", "-f", "-qq", "-o", "/dev/null", "true"}).exit_code != 0)
+      GTEST_SKIP() << "no ptrace here: strace fails";
+  }
+  static std::string shard(const std::string& run, int64_t step) {
+    return run + "/checkpoints/" + step_name(step) + "/shard-00000-of-00001.h5";
+  }
+  /// The helper with reads of these files failing; `when` as strace has it, "3" the third, "3+" all from
+  /// there.
+  Outcome run_with_eio(const std::vector<std::string>& arguments, const std::vector<std::string>& files,
+                       const std::string& when) {
+    std::vector<std::string> words{"strace", "-f", "-qq", "-o", folder_ / "strace"};
+    for (const std::string& file : files) words.insert(words.end(), {"-P", file});
+    words.insert(words.end(),
+                 {"-e", "trace=pread64,read", "-e", "inject=pread64,read:error=EIO:when=" + when});
+    const auto whole = helper(1, arguments);
+    words.insert(words.end(), whole.begin(), whole.end());
+    return test::run(words);
+  }
+  bool injected() const { return test::read_text(folder_ / "strace").find("INJECTED") != std::string::npos; }
+};
+
+TEST_F(ReadErrorTest, TheCheckpointBeforeIsUsedWhicheverReadFails) {
+  int trials = 0;
+  for (int when = 1; when < 200; ++when, ++trials) {
+    const std::string path = fresh_run();
+    const Outcome outcome = run_with_eio({"resume", path}, {shard(path, 2)}, std::to_string(when));
+    if (!injected()) break;
+    if (outcome.out == "newest 2\n") {  // it verified, and then fails to load: the next start finds out
+      EXPECT_EQ(outcome.exit_code, 74) << when << outcome.err;
+      EXPECT_GT(when, 5);
+      break;
+    }
+    EXPECT_EQ(outcome.exit_code, 0) << when << outcome.err;
+    EXPECT_EQ(outcome.out, "newest 1\n") << when << outcome.err;
+    EXPECT_TRUE(fs::exists(path + "/checkpoints/" + corrupt_name(2, 0))) << when;
+  }
+  EXPECT_GT(trials, 5);  // chunks, metadata, and what libhdf5 reads
+  std::printf("%d reads\n", trials);
+}
+
+TEST_F(ReadErrorTest, ManifestAndCommitLikewise) {
+  for (const char* file : {kManifestName, kCommitName}) {
+    const std::string path = fresh_run();
+    const Outcome outcome =
+        run_with_eio({"resume", path}, {path + "/checkpoints/" + step_name(2) + "/" + file}, "1+");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, "newest 1\n") << file;
+  }
+}
+
+TEST_F(ReadErrorTest, WhenNoneIsLeftTheDeviceIsNamedAndNothingMoves) {
+  const std::string path = fresh_run();
+  const Outcome outcome = run_with_eio({"resume", path}, {shard(path, 1), shard(path, 2)}, "1+");
+  EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              testing::AllOf(HasSubstr("none of its checkpoints verifies"), HasSubstr("Input/output error"),
+                             HasSubstr(shard(path, 1)), HasSubstr(shard(path, 2))));
+  expect_sound(path, "2", "after the device recovered");
+}
+
+TEST_F(ReadErrorTest, TheOnlyOtherCheckpointGoesOnlyAfterTheNewOneWasReadBack) {
+  const std::string sound = fresh_run(), unsound = fresh_run();
+  EXPECT_EQ(run(1, {"save-one", sound, "3"}).exit_code, 0);
+  EXPECT_EQ(list(sound).size(), 1u);
+  const Outcome outcome = run_with_eio({"save-one", unsound, "3"}, {shard(unsound, 3)}, "1+");
+  EXPECT_TRUE(injected());
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              testing::AllOf(HasSubstr("step 3 is saved, but reading it back failed"), HasSubstr("kept")));
+  EXPECT_EQ(list(unsound).size(), 3u);
+}
+
 // --- every system call of a save, in turn ---
 
 class SystemCallTest : public FaultTest, public testing::WithParamInterface<const char*> {};
