@@ -62,7 +62,7 @@ Scope LanguageModel::norm_before(int64_t index) const {
 }
 
 Stream LanguageModel::enter(const at::Tensor& ids) const {
-  const at::Tensor h = kernels::embedding(ids, parameters_.at("backbone.embeddings.weight"));
+  const at::Tensor h = kernels::embedding(ids, embeddings());
   return model::enter(config_, h, norm_before(0), activations_);
 }
 
@@ -70,6 +70,12 @@ Stream LanguageModel::add(int64_t index, const Stream& stream, const at::Tensor&
                           const std::optional<at::Tensor>& output_norm) const {
   return model::add(config_, stream, y, output_norm, norm_before(index), norm_before(index + 1),
                     index + 1 == layers());
+}
+
+kernels::Weight LanguageModel::embeddings() const {
+  const at::Tensor& leaf = parameters_.at("backbone.embeddings.weight");
+  if (!matrices_ || !leaf.grad().defined()) return leaf;
+  return {leaf.detach(), {{leaf.grad(), 0, 0}}};
 }
 
 kernels::Weight LanguageModel::head() const {
@@ -105,7 +111,7 @@ at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& s
   const at::Tensor h = hidden(tokens.narrow(1, 0, length), seq_idx).flatten(0, 1);  // [B L, D]
   const at::Tensor targets = tokens.narrow(1, 1, length).reshape(-1);               // [B L]
   const kernels::CrossEntropy loss =
-      kernels::linear_cross_entropy(h, head().value, targets, mask.reshape(-1).to(at::kByte));
+      kernels::linear_cross_entropy(h, head(), targets, mask.reshape(-1).to(at::kByte));
   if (per_target) *per_target = loss.per_target.view({tokens.size(0), length});
   return loss.sum;
 }

@@ -105,7 +105,8 @@ class LanguageModel {
   /// The stream after layer `index`, whose output is y; after the last layer its `u` is the final norm's.
   Stream add(int64_t index, const Stream& stream, const at::Tensor& y,
              const std::optional<at::Tensor>& output_norm) const;
-  kernels::Weight head() const;  // [V, D]
+  kernels::Weight embeddings() const;  // [V, D], in the dtype of the residual stream
+  kernels::Weight head() const;        // [V, D]
 
  private:
   Scope norm_before(int64_t index) const;  // of layer `index`, or the final norm

@@ -1,6 +1,7 @@
 #include "model/residual.h"
 
 #include "kernels/norm/norm.h"
+#include "kernels/norm/residual_norm.h"
 
 namespace dm::model {
 
@@ -12,8 +13,8 @@ void declare_norm(const ModelConfig& config, const std::string& name, const Decl
 at::Tensor apply_norm(const ModelConfig& config, const Scope& norm, const at::Tensor& x,
                       at::ScalarType activations) {
   if (config.norm == "layer")
-    return kernels::layer_norm(x, norm["weight"], norm["bias"], config.norm_eps).to(activations);
-  return kernels::rms_norm(x, norm["weight"], config.norm_eps).to(activations);
+    return kernels::layer_norm(x, norm["weight"], norm["bias"], config.norm_eps, activations);
+  return kernels::rms_norm(x, norm["weight"], config.norm_eps, activations);
 }
 
 Stream enter(const ModelConfig& config, const at::Tensor& embedded, const Scope& norm,
@@ -25,6 +26,11 @@ Stream enter(const ModelConfig& config, const at::Tensor& embedded, const Scope&
 Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
            const std::optional<at::Tensor>& output_norm, const Scope& norm, const Scope& next, bool last) {
   const at::ScalarType activations = y.scalar_type();
+  if (config.block_norm == "pre" && config.norm == "rms") {
+    const kernels::ResidualNorm passed =
+        kernels::residual_norm(stream.h, y, output_norm, next["weight"], config.norm_eps);
+    return {passed.h, passed.u};
+  }
   const at::Tensor sum = stream.h + (output_norm ? kernels::rms_norm(y, *output_norm, config.norm_eps) : y);
   if (config.block_norm == "pre") return {sum, apply_norm(config, next, sum, activations)};
   const at::Tensor h = apply_norm(config, norm, sum, stream.h.scalar_type());

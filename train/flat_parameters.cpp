@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/square_sum/square_sum_cuda.h"
 
 namespace dm::train {
 namespace {
@@ -36,7 +37,8 @@ at::ScalarType scalar_type(DType dtype) {
   return dtype == DType::f32 ? at::kFloat : at::kDouble;
 }
 
-FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group)
+FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group,
+                               at::Device device)
     : infos_(std::move(infos)), dtype_(dtype), group_(group) {
   int64_t total = 0;
   for (const model::ParameterInfo& info : infos_) {
@@ -44,7 +46,9 @@ FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dt
     total += aligned(info.count());
   }
   owned_count_ = aligned((total + group.size() - 1) / group.size());
-  const auto options = at::TensorOptions().dtype(scalar_type(dtype));
+  DM_CHECK(device.is_cpu() || (group.size() == 1 && dtype == DType::f32), "{} weights of {} ranks on {}",
+           name(dtype), group.size(), device.str());
+  const auto options = at::TensorOptions().dtype(scalar_type(dtype)).device(device);
   weights_ = at::zeros({owned_count_ * group.size()}, options);
   gradients_ = at::zeros_like(weights_);
   for (size_t i = 0; i < infos_.size(); ++i) {
@@ -68,13 +72,14 @@ std::vector<Slice> FlatParameters::slices(int64_t rank) const {
   return result;
 }
 
-void* FlatParameters::owned(const at::Tensor& flat) const {
-  return at(flat.data_ptr(), group_.rank() * owned_count_);
-}
-
 void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed) {
-  for (size_t i = 0; i < infos_.size(); ++i)
-    model::initialise(config, infos_[i], seed, 0, weights_.narrow(0, offsets_[i], infos_[i].count()));
+  for (size_t i = 0; i < infos_.size(); ++i) {
+    at::Tensor values = weights_.narrow(0, offsets_[i], infos_[i].count());
+    const at::Tensor host =
+        device().is_cpu() ? values : at::empty(values.sizes(), values.options().device(at::kCPU));
+    model::initialise(config, infos_[i], seed, 0, host);
+    if (!device().is_cpu()) values.copy_(host);
+  }
 }
 
 void FlatParameters::zero_gradients() { gradients_.zero_(); }
@@ -85,11 +90,15 @@ void FlatParameters::reduce_gradients() {
   for (size_t i = 0; i < infos_.size(); ++i)
     DM_CHECK(leaves_.at(infos_[i].name).grad().data_ptr() == at(gradients_.data_ptr(), offsets_[i]),
              "the gradient of {} left the flat buffer", infos_[i].name);
-  group_.reduce_scatter(gradients_.data_ptr(), owned_gradients(), owned_count_, dtype_, Reduce::sum)->wait();
+  if (!device().is_cpu()) return;  // of one rank
+  group_
+      .reduce_scatter(gradients_.data_ptr(), owned_gradients().data_ptr(), owned_count_, dtype_, Reduce::sum)
+      ->wait();
 }
 
 double FlatParameters::owned_gradient_squares() const {
-  const void* gradients = owned(gradients_);
+  if (!device().is_cpu()) return kernels::square_sum_cuda(owned_gradients()).sum.item<double>();
+  const void* gradients = owned_gradients().data_ptr();
   return dtype_ == DType::f32 ? square_sum(static_cast<const float*>(gradients), owned_count_)
                               : square_sum(static_cast<const double*>(gradients), owned_count_);
 }
@@ -104,7 +113,8 @@ std::string FlatParameters::first_non_finite_gradient() const {
 }
 
 void FlatParameters::gather_weights() {
-  group_.all_gather(owned_weights(), weights_.data_ptr(), owned_count_, dtype_)->wait();
+  if (!device().is_cpu()) return;  // of one rank
+  group_.all_gather(owned_weights().data_ptr(), weights_.data_ptr(), owned_count_, dtype_)->wait();
 }
 
 }  // namespace dm::train

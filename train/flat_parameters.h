@@ -32,8 +32,10 @@ at::ScalarType scalar_type(DType dtype);
 
 class FlatParameters {
  public:
-  /// Weights and gradients are zero. `dtype` is f32 or f64. The group outlives this object.
-  FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group);
+  /// Weights and gradients are zero. `dtype` is f32 or f64 on the CPU, f32 on a GPU, where the group is of
+  /// one rank. The group outlives this object.
+  FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group,
+                 at::Device device = at::kCPU);
 
   const std::vector<model::ParameterInfo>& infos() const { return infos_; }
   DType dtype() const { return dtype_; }
@@ -44,9 +46,10 @@ class FlatParameters {
   int64_t owned_count() const { return owned_count_; }
   /// What rank `rank` owns, in logical order: parameter by parameter.
   std::vector<Slice> slices(int64_t rank) const;
-  /// The owned ranges of this rank, owned_count() elements each.
-  void* owned_weights() { return owned(weights_); }
-  void* owned_gradients() { return owned(gradients_); }
+  at::Device device() const { return weights_.device(); }
+  /// The owned ranges of this rank, [owned_count()].
+  at::Tensor owned_weights() const { return owned(weights_); }
+  at::Tensor owned_gradients() const { return owned(gradients_); }
 
   /// Element `index` of a flat buffer or an owned range.
   void* at(void* base, int64_t index) const { return static_cast<char*>(base) + index * size_bytes(dtype_); }
@@ -65,7 +68,9 @@ class FlatParameters {
   void gather_weights();
 
  private:
-  void* owned(const at::Tensor& flat) const;
+  at::Tensor owned(const at::Tensor& flat) const {
+    return flat.narrow(0, rank() * owned_count_, owned_count_);
+  }
 
   std::vector<model::ParameterInfo> infos_;
   DType dtype_;

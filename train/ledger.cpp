@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "train/host_state.h"
 
 namespace dm::train {
 
@@ -93,15 +94,14 @@ void Ledger::append(int64_t step, double loss, const std::vector<uint64_t>& samp
 }
 
 Hash128 state_digest(FlatParameters& parameters, const ShardedOptimizer& optimizer, Collectives& group) {
-  std::vector<void*> ranges{parameters.owned_weights()};
-  for (size_t slot = 0; slot < optimizer.slot_names().size(); ++slot)
-    ranges.push_back(optimizer.owned_slot(slot));
+  HostState state(parameters, optimizer);
+  state.pull();
 
   const int64_t element_bytes = size_bytes(parameters.dtype());
   Hasher hasher;
   std::string received(group.rank() == 0 && group.size() > 1 ? parameters.owned_count() * element_bytes : 0,
                        '\0');
-  for (void* range : ranges)
+  for (void* range : state.ranges())
     for (int64_t rank = 0; rank < group.size(); ++rank) {
       if (group.rank() == rank && rank != 0)
         group.send(range, parameters.owned_count(), parameters.dtype(), 0)->wait();

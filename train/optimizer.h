@@ -3,9 +3,12 @@
 // as "SLOT/PARAMETER") and an update of one contiguous piece of one parameter. It never sees ranks:
 // FlatParameters hands it the range this rank owns, piece by piece.
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
@@ -54,12 +57,25 @@ struct UpdatePiece {
   bool decay;  // takes weight decay
 };
 
+/// The whole range that a rank owns, on a GPU, where one launch updates all of it.
+struct GpuRange {
+  at::Tensor weight, gradient;                       // [count]
+  std::vector<at::Tensor> slots;                     // [count] each, in the order of Optimizer::slots()
+  std::vector<std::pair<int64_t, int64_t>> decayed;  // [begin, end) of what takes weight decay, ascending
+};
+class RangeUpdate {
+ public:
+  virtual ~RangeUpdate() = default;
+  virtual void run(const UpdateStep& step) = 0;
+};
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
   /// Names of the slots as checkpoints spell them; all start at zero.
   virtual std::vector<std::string> slots() const = 0;
   virtual void update(const UpdatePiece& piece, const UpdateStep& step) const = 0;
+  virtual std::unique_ptr<RangeUpdate> on_gpu(const GpuRange& range) const = 0;
 };
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config);

@@ -19,6 +19,11 @@ FieldTable RunConfig::table() {
   return fields;
 }
 
+at::ScalarType activation_type(const TrainConfig& config) {
+  if (config.compute == "bf16" || (config.compute == "auto" && config.device == "cuda")) return at::kBFloat16;
+  return config.dtype == "f64" ? at::kDouble : at::kFloat;
+}
+
 int64_t RunConfig::total_steps() const {
   const int64_t by_tokens = train.tokens / tokens_per_step() + (train.tokens % tokens_per_step() > 0 ? 1 : 0);
   if (train.steps == 0 || train.tokens == 0) return std::max(train.steps, by_tokens);
@@ -33,6 +38,12 @@ void RunConfig::resolve_and_validate() {
   DM_REQUIRE(train.steps > 0 || train.tokens > 0 || train.minutes > 0, ExitCode::usage,
              "the run has no end: give --steps, --tokens or --minutes");
   model::validate(model);
+  const bool gpu = train.device == "cuda";
+  DM_REQUIRE(!gpu || train.dtype == "f32", ExitCode::usage, "--dtype {}: on a GPU weights are f32",
+             train.dtype);
+  DM_REQUIRE(gpu ? train.compute != "f64" : train.compute == "auto" || train.compute == train.dtype,
+             ExitCode::usage, "--compute {} with --device {} and --dtype {}; legal: auto, {}", train.compute,
+             train.device, train.dtype, gpu ? "bf16, f32" : train.dtype);
   validate(schedule, total_steps());
   DM_REQUIRE(train.eval_every == 0 || !eval.eval_data.empty(), ExitCode::usage,
              "--eval-every {} has nothing to evaluate on: give --eval-data", train.eval_every);

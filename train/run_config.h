@@ -2,6 +2,8 @@
 // Everything `diffmamba train` can be told, by section. A section's struct stands beside the code that obeys
 // it.
 
+#include <ATen/core/ScalarType.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,10 +21,12 @@ namespace dm::train {
 struct TrainConfig {
   std::string run_dir;
   int64_t seed = 1;
-  std::string dtype = "f32";  // f32 | f64
-  int64_t length = 512;       // L
-  int64_t global_batch = 32;  // rows
-  int64_t micro_batch = 8;    // rows
+  std::string device = "cpu";    // cpu | cuda
+  std::string dtype = "f32";     // f32 | f64
+  std::string compute = "auto";  // auto | bf16 | f32 | f64
+  int64_t length = 512;          // L
+  int64_t global_batch = 32;     // rows
+  int64_t micro_batch = 8;       // rows
   bool mask_boundary_loss = false;
   int64_t threads = 0;
 
@@ -50,7 +54,12 @@ struct TrainConfig {
       "folder of this run: checkpoints, metrics.jsonl, logs; the same folder again resumes it",
       Affects::output);
     v("seed", self.seed, "seed of the initial weights", Range{0, 9.0e18});
-    v("dtype", self.dtype, "type of weights, moments and arithmetic", Choices{{"f32", "f64"}});
+    v("device", self.device, "where the model is: on the CPU, or on one GPU", Choices{{"cpu", "cuda"}},
+      Affects::speed);
+    v("dtype", self.dtype, "type of weights and moments", Choices{{"f32", "f64"}});
+    v("compute", self.compute,
+      "type of activations and products; auto: bf16 on a GPU, that of the weights on the CPU",
+      Choices{{"auto", "bf16", "f32", "f64"}});
     v("length", self.length, "tokens a row", Range{1, 1e9});
     v("global_batch", self.global_batch, "rows a step, over all ranks; any number of ranks shares them",
       Range{1, 1e9});
@@ -92,6 +101,9 @@ struct TrainConfig {
       "options whose value may differ from the checkpoint's on resuming, comma-separated", Affects::output);
   }
 };
+
+/// The type of activations that `compute` means.
+at::ScalarType activation_type(const TrainConfig& config);
 
 struct RunConfig {
   model::ModelConfig model;

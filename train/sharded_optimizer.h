@@ -23,14 +23,15 @@ class ShardedOptimizer {
   void set_updates(int64_t updates) { updates_ = updates; }
 
   const std::vector<std::string>& slot_names() const { return names_; }
-  /// Slot `slot` of the owned range, FlatParameters::owned_count() elements.
-  void* owned_slot(size_t slot) const { return slots_[slot].data_ptr(); }
+  /// Of the owned range, [FlatParameters::owned_count()] each.
+  const std::vector<at::Tensor>& slots() const { return slots_; }
 
  private:
   FlatParameters& parameters_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<std::string> names_;
-  std::vector<at::Tensor> slots_;  // [owned_count] each
+  std::vector<at::Tensor> slots_;        // [owned_count] each
+  std::unique_ptr<RangeUpdate> on_gpu_;  // where the parameters are on one
   int64_t updates_ = 0;
 };
 

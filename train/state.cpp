@@ -6,21 +6,6 @@ namespace dm::train {
 namespace {
 constexpr const char* kKind = "diffmamba training run";
 
-void add_pieces(std::vector<checkpoints::Piece>& pieces, const FlatParameters& parameters,
-                const std::string& prefix, void* range) {
-  for (const Slice& slice : parameters.slices(parameters.rank())) {
-    const model::ParameterInfo& info = parameters.infos()[static_cast<size_t>(slice.parameter)];
-    int64_t offset = slice.offset;  // boxes of a flat range follow each other in it
-    for (checkpoints::Box& box : checkpoints::boxes_of_range(info.shape, slice.begin, slice.end)) {
-      const int64_t count = box.count();
-      pieces.push_back(
-          {prefix + info.name, parameters.dtype(), info.shape, std::move(box), parameters.at(range, offset)});
-      offset += count;
-    }
-    DM_CHECK(offset == slice.offset + slice.count(), "{}: boxes hold {} elements of {}", info.name,
-             offset - slice.offset, slice.count());
-  }
-}
 }  // namespace
 
 Json Meta::to_json() const {
@@ -62,13 +47,5 @@ Meta Meta::from_json(const Json& json, const std::string& where) {
 }
 
 std::string program_version() { return "diffmamba " DM_VERSION ", compiler " __VERSION__; }
-
-std::vector<checkpoints::Piece> owned_pieces(FlatParameters& parameters, const ShardedOptimizer& optimizer) {
-  std::vector<checkpoints::Piece> pieces;
-  add_pieces(pieces, parameters, "", parameters.owned_weights());
-  for (size_t slot = 0; slot < optimizer.slot_names().size(); ++slot)
-    add_pieces(pieces, parameters, optimizer.slot_names()[slot] + "/", optimizer.owned_slot(slot));
-  return pieces;
-}
 
 }  // namespace dm::train

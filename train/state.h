@@ -1,14 +1,12 @@
 #pragma once
-// A training run as a checkpoint holds it: the tensors this rank owns, and a JSON document for the rest.
+// A training run as a checkpoint holds it, beside its tensors (host_state.h): a JSON document for the rest.
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "checkpoints/state.h"
 #include "core/hash.h"
 #include "core/json.h"
-#include "train/sharded_optimizer.h"
 
 namespace dm::train {
 
@@ -44,9 +42,5 @@ struct Meta {
 
 /// Version and build of this program.
 std::string program_version();
-
-/// Views of what this rank owns, for saving and for loading alike: each parameter under its own name, each
-/// optimizer slot as "SLOT/PARAMETER". After loading, gather_weights() completes the weights.
-std::vector<checkpoints::Piece> owned_pieces(FlatParameters& parameters, const ShardedOptimizer& optimizer);
 
 }  // namespace dm::train

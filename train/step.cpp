@@ -2,34 +2,84 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+
 namespace dm::train {
 namespace {
 
-/// Rows [first, first + rows) of a row-major array of the batch, not copied.
+/// An array of the batch that a micro-step reads: rows [first, first + rows) of it, brought to `to`.
 template <class T>
-at::Tensor rows_of(const std::vector<T>& values, int64_t first, int64_t rows, int64_t width,
-                   at::ScalarType type) {
-  return at::from_blob(const_cast<T*>(values.data()) + first * width, {rows, width}, type);
+void bring(const std::vector<T>& values, int64_t first, at::Tensor& staged, at::Tensor& to) {
+  std::copy_n(values.begin() + first * staged.size(1), staged.numel(), staged.data_ptr<T>());
+  if (!to.is_same(staged)) to.copy_(staged, /*non_blocking=*/true);
 }
 
 }  // namespace
 
-LocalLoss forward_backward(const model::LanguageModel& model, const data::Batch& batch, int64_t micro_batch) {
-  LocalLoss local;
-  const int64_t length = batch.length;
-  for (int64_t first = 0; first < batch.rows; first += micro_batch) {
-    const int64_t rows = std::min(micro_batch, batch.rows - first);
-    const at::Tensor tokens =
-        rows_of(batch.tokens, first, rows, length + 1, at::kInt).to(at::kLong);        // [B, L + 1]
-    const at::Tensor seq_idx = rows_of(batch.seq_idx, first, rows, length, at::kInt);  // [B, L]
-    const at::Tensor mask = rows_of(batch.loss_mask, first, rows, length, at::kByte);  // [B, L]
-    const at::Tensor nats = model.loss_sum(tokens, seq_idx, mask);
-    nats.backward();
-    local.nats += nats.item<double>();
+struct BatchPasses::Micro {
+  struct Array {
+    at::Tensor staged;  // host memory, pinned where there is a GPU
+    at::Tensor used;    // on the model's device
+  };
+  Array tokens, seq_idx, mask;  // [rows, L + 1], [rows, L], [rows, L]
+  kernels::Graph graph;
+
+  Micro(int64_t rows, int64_t length, at::Device device, bool record)
+      : tokens(array(rows, length + 1, at::kInt, device)),
+        seq_idx(array(rows, length, at::kInt, device)),
+        mask(array(rows, length, at::kByte, device)),
+        graph(record) {}
+
+  static Array array(int64_t rows, int64_t width, at::ScalarType dtype, at::Device device) {
+    const auto options = at::TensorOptions().dtype(dtype);
+    if (device.is_cpu()) {
+      const at::Tensor both = at::empty({rows, width}, options);
+      return {both, both};
+    }
+    return {at::empty({rows, width}, options.pinned_memory(true)),
+            at::empty({rows, width}, options.device(device))};
   }
-  local.targets = static_cast<double>(std::count_if(batch.loss_mask.begin(), batch.loss_mask.end(),
-                                                    [](uint8_t counts) { return counts != 0; }));
-  return local;
+};
+
+BatchPasses::BatchPasses(const model::LanguageModel& model, int64_t micro_batch, bool record)
+    : model_(model), micro_batch_(micro_batch), record_(record) {
+  const at::Tensor& leaf = model.parameters().begin()->second;
+  nats_ = at::zeros({}, leaf.options().dtype(at::kDouble).requires_grad(false));
+}
+
+BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
+  std::shared_ptr<Micro>& micro = micros_[rows];
+  if (!micro) micro = std::make_shared<Micro>(rows, length, nats_.device(), record_);
+  DM_CHECK(micro->seq_idx.used.size(1) == length, "rows of {} tokens after rows of {}", length,
+           micro->seq_idx.used.size(1));
+  return *micro;
+}
+
+LocalLoss BatchPasses::run(const data::Batch& batch) {
+  nats_.zero_();
+  for (int64_t first = 0; first < batch.rows; first += micro_batch_) {
+    // What the micro-step before still has to read is waited for before it is overwritten.
+    if (first > 0) kernels::wait_for_gpu();
+    Micro& micro = this->micro(std::min(micro_batch_, batch.rows - first), batch.length);
+    bring(batch.tokens, first, micro.tokens.staged, micro.tokens.used);
+    bring(batch.seq_idx, first, micro.seq_idx.staged, micro.seq_idx.used);
+    bring(batch.loss_mask, first, micro.mask.staged, micro.mask.used);
+    micro.graph.run([&] {
+      const at::Tensor nats =
+          model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used);
+      nats.backward();
+      nats_.add_(nats.detach());
+    });
+  }
+  const double targets = static_cast<double>(std::count_if(batch.loss_mask.begin(), batch.loss_mask.end(),
+                                                           [](uint8_t counts) { return counts != 0; }));
+  return {nats_.item<double>(), targets};
+}
+
+int64_t BatchPasses::graph_nodes() const {
+  int64_t nodes = 0;
+  for (const auto& [rows, micro] : micros_) nodes = std::max(nodes, micro->graph.nodes());
+  return nodes;
 }
 
 }  // namespace dm::train

@@ -1,9 +1,14 @@
 #pragma once
 // Forward and backward over this rank's rows of one global batch.
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
+#include <map>
+#include <memory>
 
 #include "data/loader.h"
+#include "kernels/device/gpu.h"
 #include "model/language_model.h"
 
 namespace dm::train {
@@ -13,9 +18,30 @@ struct LocalLoss {
   double targets = 0;  // how many those are
 };
 
-/// Works through the rows `micro_batch` at a time; the gradient of the summed loss is added to the leaves'
-/// gradients. A rank without rows adds nothing. The caller divides by the count over all ranks, which no rank
-/// knows yet.
-LocalLoss forward_backward(const model::LanguageModel& model, const data::Batch& batch, int64_t micro_batch);
+/// The passes over a batch, `micro_batch` rows at a time. On a GPU the passes over so many rows are recorded
+/// as a graph when they come a second time.
+class BatchPasses {
+ public:
+  /// The model outlives this object; its parameters' gradients stay where they are. `record` as of
+  /// kernels::Graph.
+  BatchPasses(const model::LanguageModel& model, int64_t micro_batch, bool record = true);
+
+  /// The gradient of the summed loss is added to the leaves' gradients. A rank without rows adds nothing. The
+  /// caller divides by the count over all ranks, which no rank knows yet. Waits for the GPU.
+  LocalLoss run(const data::Batch& batch);
+
+  /// Nodes of the largest graph recorded so far.
+  int64_t graph_nodes() const;
+
+ private:
+  struct Micro;  // the passes over one number of rows
+  Micro& micro(int64_t rows, int64_t length);
+
+  const model::LanguageModel& model_;
+  int64_t micro_batch_;
+  bool record_;
+  at::Tensor nats_;  // float64 scalar, on the model's device
+  std::map<int64_t, std::shared_ptr<Micro>> micros_;
+};
 
 }  // namespace dm::train

@@ -11,7 +11,9 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/signals.h"
+#include "kernels/device/gpu.h"
 #include "train/failures.h"
+#include "train/host_state.h"
 #include "train/ledger.h"
 #include "train/reporter.h"
 #include "train/resume.h"
@@ -68,8 +70,10 @@ class Trainer {
   Failures failures_;
   FlatParameters parameters_;
   ShardedOptimizer optimizer_;
+  HostState host_state_;
   StepGuard guard_;
   model::LanguageModel model_;
+  BatchPasses passes_;
   Progress progress_;
   DataIdentity data_identity_;
   std::unique_ptr<data::Loader> loader_;
@@ -95,16 +99,18 @@ ExitCode Trainer::loop() {
     const Stopwatch step_time;
     const data::Batch batch = loader_->next();
     parameters_.zero_gradients();
-    const LocalLoss local = forward_backward(model_, batch, config_.train.micro_batch);
+    const LocalLoss local = passes_.run(batch);
     parameters_.reduce_gradients();
     // From here on all ranks know the same, and decide alike.
     const StepFacts facts = agree(gather_facts(local), data_group_);
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate(), clip = clip_factor(facts);
-    if (verdict == Verdict::update)
+    if (verdict == Verdict::update) {
       optimizer_.update(lr, clip / facts.targets);
-    else
+      model_.weights_changed();
+    } else {
       explain_skip(facts, local, verdict);
+    }
     advance(facts);
     const double step_seconds = step_time.seconds();
 
@@ -219,7 +225,8 @@ void Trainer::save() {
                   .world = data_group_.size()};
   const Stopwatch time;
   since_save_.restart();
-  store_.save(progress_.step, owned_pieces(parameters_, optimizer_), meta.to_json());
+  host_state_.pull();
+  store_.save(progress_.step, host_state_.pieces(), meta.to_json());
   saved_step_ = progress_.step;
   log_info("step {}  saved in {:.2f} s", progress_.step, time.seconds());
 }
@@ -247,11 +254,14 @@ Trainer::Trainer(const RunConfig& config, Collectives& data_group, Collectives& 
       log_(config.train.run_dir, control_group.rank()),
       failures_(config.train.run_dir, control_group.rank() == 0),
       parameters_(model::parameter_infos(config.model), parse_dtype(config.train.dtype, "--dtype"),
-                  data_group),
+                  data_group, at::Device(config.train.device)),
       optimizer_(config.optimizer, parameters_),
+      host_state_(parameters_, optimizer_),
       guard_(config.train.spike_sigma, config.train.spike_window),
-      model_(config.model, parameters_.leaves()) {
+      model_(config.model, parameters_.leaves(), activation_type(config.train)),
+      passes_(model_, config.train.micro_batch) {
   const std::optional<Meta> stored = restore();
+  model_.weights_changed();
   start_data(stored);
   seconds_before_ = progress_.seconds;
   time_up_ = config.train.minutes > 0 && seconds_before_ >= config.train.minutes * 60;
@@ -269,7 +279,8 @@ std::optional<Meta> Trainer::restore() {
   }
   const Meta stored = Meta::from_json(newest->meta, newest->directory);
   refuse_differences(config_differences(stored, config_), config_.train.allow, newest->directory);
-  checkpoints::load(newest->directory, owned_pieces(parameters_, optimizer_));
+  checkpoints::load(newest->directory, host_state_.pieces());
+  host_state_.push();
   parameters_.gather_weights();
   optimizer_.set_updates(stored.updates);
   guard_.restore(stored.guard, newest->directory);
@@ -291,6 +302,12 @@ void Trainer::start_data(const std::optional<Meta>& stored) {
 }  // namespace
 
 ExitCode train(const RunConfig& config, Collectives& data_group, Collectives& control_group) {
+  if (config.train.device == "cuda") {
+    DM_REQUIRE(data_group.size() == 1, ExitCode::usage,
+               "--device cuda trains on one rank in this version, not on {}; start it without mpirun",
+               data_group.size());
+    kernels::use_gpu(0);
+  }
   if (config.train.threads > 0) set_threads(config.train.threads);
   at::set_num_threads(static_cast<int>(threads()));
   return Trainer(config, data_group, control_group).run();

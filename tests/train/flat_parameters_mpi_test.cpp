@@ -114,9 +114,9 @@ TEST(FlatParameters, DigestSeesEveryElementOfWeightsAndMoments) {
   const std::string before = digest();
   for (int64_t rank = 0; rank < group->size(); ++rank)
     for (const Slice& slice : parameters.slices(rank))
-      for (void* range : {parameters.owned_weights(), optimizer.owned_slot(0), optimizer.owned_slot(1)})
+      for (const at::Tensor& range : {parameters.owned_weights(), optimizer.slots()[0], optimizer.slots()[1]})
         for (const int64_t element : {int64_t{0}, slice.count() - 1}) {
-          auto* value = static_cast<float*>(parameters.at(range, slice.offset + element));
+          auto* value = static_cast<float*>(parameters.at(range.data_ptr(), slice.offset + element));
           if (group->rank() == rank) *value = 1;
           const bool seen = digest() != before;
           if (group->rank() == rank) *value = 0;

@@ -1,0 +1,71 @@
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include "core/error.h"
+#include "kernels/device/cuda/tensor.h"
+#include "kernels/device/device.h"
+#include "kernels/device/gpu.h"
+
+namespace dm::kernels {
+
+void use_gpu(int64_t index) {
+  const std::vector<CudaDevice> devices = cuda_devices();
+  DM_REQUIRE(!devices.empty(), ExitCode::usage, "no GPU can be used: {}; give --device cpu to do without",
+             cuda_status());
+  DM_REQUIRE(index >= 0 && index < static_cast<int64_t>(devices.size()), ExitCode::usage,
+             "GPU {} is asked for, but this host shows {}: {}", index, devices.size(), cuda_status());
+  const CudaDevice& device = devices[static_cast<size_t>(index)];
+  DM_REQUIRE(
+      device.compute_capability == 90, ExitCode::usage,
+      "GPU {} ({}) has compute capability {}.{}, this program's kernels are for 9.0 ({}); configure with "
+      "-D CMAKE_CUDA_ARCHITECTURES for another build, or give --device cpu",
+      index, device.name, device.compute_capability / 10, device.compute_capability % 10, cuda_status());
+  c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
+  c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false));
+}
+
+void wait_for_gpu() { check_launch(cudaStreamSynchronize(current_stream()), "waiting"); }
+
+GpuMemory gpu_memory() {
+  const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(c10::cuda::current_device());
+  constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return {stats.allocated_bytes[all].current, stats.allocated_bytes[all].peak,
+          stats.reserved_bytes[all].peak};
+}
+
+void reset_gpu_peak() { c10::cuda::CUDACachingAllocator::resetPeakStats(c10::cuda::current_device()); }
+
+struct Graph::Impl {
+  bool record;
+  int64_t runs = 0;
+  int64_t nodes = 0;
+  std::unique_ptr<at::cuda::CUDAGraph> graph;
+};
+
+Graph::Graph(bool record) : impl_(new Impl{record, 0, 0, nullptr}) {}
+Graph::~Graph() = default;
+
+void Graph::run(const std::function<void()>& work) {
+  if (!impl_->record || ++impl_->runs == 1) return work();
+  if (!impl_->graph) {
+    // Memory that the first run left cached would be taken a second time for the recorded one.
+    wait_for_gpu();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    auto graph = std::make_unique<at::cuda::CUDAGraph>(/*keep_graph=*/true);
+    graph->capture_begin();
+    work();
+    graph->capture_end();
+    size_t nodes = 0;
+    check_launch(cudaGraphGetNodes(graph->raw_cuda_graph(), nullptr, &nodes), "recording");
+    graph->instantiate();
+    impl_->nodes = static_cast<int64_t>(nodes);
+    impl_->graph = std::move(graph);
+  }
+  impl_->graph->replay();
+}
+
+int64_t Graph::nodes() const { return impl_->nodes; }
+
+}  // namespace dm::kernels

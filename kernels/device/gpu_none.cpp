@@ -1,0 +1,23 @@
+// A build without CUDA.
+
+#include "core/error.h"
+#include "kernels/device/device.h"
+#include "kernels/device/gpu.h"
+
+namespace dm::kernels {
+
+void use_gpu(int64_t) {
+  DM_FAIL(ExitCode::usage, "no GPU can be used: {}; configure with -D DM_CUDA=ON, or give --device cpu",
+          cuda_status());
+}
+void wait_for_gpu() {}
+GpuMemory gpu_memory() { return {}; }
+void reset_gpu_peak() {}
+
+struct Graph::Impl {};
+Graph::Graph(bool) {}
+Graph::~Graph() = default;
+void Graph::run(const std::function<void()>& work) { work(); }
+int64_t Graph::nodes() const { return 0; }
+
+}  // namespace dm::kernels
