@@ -12,6 +12,8 @@ if(DM_SANITIZE)
     string(TOLOWER "${sanitizer}" file)
     list(APPEND DM_TEST_ENVIRONMENT "${sanitizer}_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/sanitizers/${file}.supp")
   endforeach()
+  # Libraries without frame pointers end a fast trace below the first frame that a suppression could name.
+  list(APPEND DM_TEST_ENVIRONMENT "ASAN_OPTIONS=fast_unwind_on_malloc=0")
 endif()
 
 function(dm_add_test name)
@@ -21,6 +23,9 @@ function(dm_add_test name)
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
+  endif()
+  if(DM_SANITIZE)
+    math(EXPR arg_TIMEOUT "4 * ${arg_TIMEOUT}")  # what the sanitizers cost
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_DEPENDS} GTest::gtest GTest::gmock)

@@ -72,7 +72,9 @@ TEST(Launch, RanksThatFailAlikeKnowIt) {
 
 TEST(Launch, OneProcessAloneIsFine) {
   EXPECT_EQ(run(DM_ABORT_HELPER " start").exit_code, 0);
-  EXPECT_EQ(run(DM_ABORT_HELPER " unwind").exit_code, 65)
+  // Without the search for leaks: LeakSanitizer itself crashes in a process whose MPI was finalised below an
+  // exception.
+  EXPECT_EQ(run("env ASAN_OPTIONS=detect_leaks=0 " DM_ABORT_HELPER " unwind").exit_code, 65)
       << "a single process ends with the error's own code";
   EXPECT_EQ(mpirun(1, "start").exit_code, 0);
 }
