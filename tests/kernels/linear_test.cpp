@@ -35,7 +35,7 @@ TEST(Linear, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal([] {
               kernels::linear(normal("x", {2, 6}), normal("w", {3, 5}));
             }),
-            "linear: weight is float64 [3, 5], expected float64 [*, 6]");
+            "linear: weight.value is float64 [3, 5], expected float64 [*, 6]");
   EXPECT_EQ(refusal([] {
               kernels::linear(normal("x", {2, 6}), normal("w", {3, 6}), normal("b", {4}));
             }),
