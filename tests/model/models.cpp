@@ -107,7 +107,8 @@ double relative_error(const at::Tensor& a, const at::Tensor& b) {
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor x = a.detach().contiguous(), y = b.detach().contiguous();
   return x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type() &&
-         std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
+         (x.nbytes() == 0 ||
+          std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0);  // of nothing there is no address
 }
 
 }  // namespace dm::model
