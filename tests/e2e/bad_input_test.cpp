@@ -298,6 +298,7 @@ TEST_F(BadInput, InterruptSavesAndResumes) {
   expect_refusal({"verify", path("interrupted")}, 0, HasSubstr(""));
 }
 TEST_F(BadInput, TerminalThatGoesAwaySavesAndResumes) {
+  std::signal(SIGHUP, SIG_DFL);  // were these tests started under nohup, the run would be too
   Process process(train_words(folder_->path(), "hung-up", 100000));
   while (process.running() && read_text(path("hung-up.ledger")).empty())
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
