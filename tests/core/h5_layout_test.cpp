@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -110,6 +111,17 @@ TEST_F(H5LayoutTest, ReadsBackWhatItCreated) {
   for (const H5Dataset& dataset : made.datasets)
     EXPECT_EQ(dataset.offset_bytes % 8, dataset.count() > 0 ? 0 : -1) << dataset.path;
   EXPECT_NO_THROW(validate_h5_in_child(path()));
+}
+
+TEST_F(H5LayoutTest, TheChildIsConfined) {
+  check_in_child({path()}, [](size_t) {
+    for (const auto resource : {RLIMIT_CPU, RLIMIT_AS, RLIMIT_FSIZE, RLIMIT_CORE}) {
+      rlimit limit{};
+      getrlimit(resource, &limit);
+      DM_REQUIRE(limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur == limit.rlim_max, ExitCode::internal,
+                 "resource {} is without limit", static_cast<int>(resource));
+    }
+  });
 }
 
 TEST_F(H5LayoutTest, PayloadWrittenAtTheOffsetsIsWhatHdf5Reads) {

@@ -187,6 +187,40 @@ TEST_F(LoaderTest, ErrorsComeAtTheirBatchAndStay) {
                 AllOf(HasSubstr("block 3"), HasSubstr("do not fit their checksum")));
 }
 
+TEST_F(LoaderTest, OfOneBatchsErrorsTheFirstRowsIsTold) {
+  const std::string folder = make_dataset("damaged", 300, [](int64_t) { return 500; });
+  const ShardInfo info = read_dataset_info(folder).shards[0];
+  for (const int64_t block : {1, 5})
+    flip(folder + "/" + shard_name(0, 1), info.offsets_bytes[0] + 2 * (block * kBlockTokens + 5));
+  config_.order = "streams";
+  config_.reader_threads = 1;                                            // the rows fail one after the other
+  const int64_t rows = read_dataset_info(folder).token_count() / kLength;  // all of it in one batch
+  Loader loader({{open_dataset(folder), 1}}, config_, shape(rows), 0);
+  EXPECT_THAT(refusal(ExitCode::bad_data, [&] { loader.next(); }), HasSubstr("block 1,"));
+}
+
+TEST_F(LoaderTest, AStoredMaskIsThatOfTheTargets) {
+  const auto tokenizer = open_tokenizer("bytes");
+  {
+    DatasetWriter writer(path("masked"), *tokenizer, int64_t{1} << 40);
+    for (int32_t d = 0; d < 90; ++d) {  // prompts of d bytes 'p', answers of 30 other bytes
+      const std::vector<int32_t> prompt(static_cast<size_t>(d), 'p'), answer(30, 'a' + d % 10);
+      writer.append(prompt.data(), d, false);
+      writer.append(answer.data(), 30, true);
+      writer.end_document();
+    }
+    writer.finish();
+  }
+  Loader loader({{open_dataset(path("masked")), 1}}, config_, shape(4), 0);
+  for (int b = 0; b < 10; ++b) {
+    const Batch batch = loader.next();
+    for (int64_t row = 0; row < 4; ++row)
+      for (int64_t i = 0; i < kLength; ++i)
+        ASSERT_EQ(batch.loss_mask[static_cast<size_t>(row * kLength + i)],
+                  batch.tokens[static_cast<size_t>(row * (kLength + 1) + i + 1)] != 'p');
+  }
+}
+
 TEST_F(LoaderTest, OpensByPathAndWeight) {
   const std::string a = make_dataset("a", 50, [](int64_t) { return 99; }),
                     b = make_dataset("b", 100, [](int64_t) { return 99; });
