@@ -7,6 +7,8 @@
 #include "kernels/bench/scan_bench.h"
 #include "launch/command.h"
 #include "launch/threads.h"
+#include "model/config.h"
+#include "train/bench/step_bench.h"
 
 namespace dm::launch {
 namespace {
@@ -18,7 +20,7 @@ struct BenchOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
-    v("what", self.what, "scan or loader", Choices{{"", "scan", "loader"}});
+    v("what", self.what, "step, scan or loader", Choices{{"", "step", "scan", "loader"}});
     v("threads", self.threads, "CPU threads; 0: all cores", Range{0, 4096});
     v("json", self.json, "write the result to this file as well");
   }
@@ -30,23 +32,38 @@ class BenchCommand final : public Command {
     table_.add("bench", options_);
     table_.add("scan", scan_);
     table_.add("loader", loader_);
+    table_.add("step", step_);
+    table_.add("model", model_);
   }
 
   const char* name() const override { return "bench"; }
-  const char* summary() const override { return "time the scan against its peers, or the loader"; }
+  const char* summary() const override {
+    return "time training steps, the scan against its peers, or the loader";
+  }
   const char* description() const override {
-    return "scan: forward and backward of the Mamba-2 scan beside the chunked einsum form and the step loop "
+    return "step: whole optimizer steps of a model (--preset NAME) on random tokens, beside the floor of the "
+           "cost "
+           "model, on the\n"
+           "CPU or a GPU. scan: forward and backward of the Mamba-2 scan beside the chunked einsum form and "
+           "the step loop "
            "through LibTorch, same\n"
            "threads, in one run. loader: random reads from page cache, and the wait for data with slow reads "
            "injected.";
   }
   const char* positional() const override { return "what"; }
 
+  void apply_presets() override {
+    if (!model_.preset.empty()) model::apply_preset(model_, model_.preset);
+  }
+
   ExitCode run(const Invocation&) override {
-    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: scan or loader");
+    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: step, scan or loader");
     const int64_t threads = use_threads(options_.threads, 1);
     Json result;
-    if (options_.what == "scan") {
+    if (options_.what == "step") {
+      result = train::bench_step(model_, step_).json();
+      result["model"] = model_.preset;
+    } else if (options_.what == "scan") {
       scan_.threads = threads;
       result = kernels::bench_scan(scan_).json();
     } else {
@@ -61,6 +78,8 @@ class BenchCommand final : public Command {
   BenchOptions options_;
   kernels::ScanBenchConfig scan_;
   data::LoaderBenchConfig loader_;
+  train::StepBenchConfig step_;
+  model::ModelConfig model_;
 };
 
 }  // namespace

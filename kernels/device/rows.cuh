@@ -7,10 +7,17 @@
 
 namespace dm::kernels::cuda {
 
-__device__ inline float read(const Rows& rows, int64_t row, int64_t i) {
+/// An element as it stands in memory, for loads that shall all be under way before one of them is looked at.
+__device__ inline uint32_t bits(const Rows& rows, int64_t row, int64_t i) {
   const int64_t at = row * rows.stride + i;
-  return rows.element == Element::kFloat32 ? static_cast<const float*>(rows.data)[at]
-                                           : to_float(static_cast<const bf16*>(rows.data)[at]);
+  return rows.element == Element::kFloat32 ? static_cast<const uint32_t*>(rows.data)[at]
+                                           : static_cast<const uint16_t*>(rows.data)[at];
+}
+__device__ inline float value(const Rows& rows, uint32_t bits) {
+  return __uint_as_float(rows.element == Element::kFloat32 ? bits : bits << 16);
+}
+__device__ inline float read(const Rows& rows, int64_t row, int64_t i) {
+  return value(rows, bits(rows, row, i));
 }
 
 __device__ inline void write(void* to, Element element, int64_t at, float value) {

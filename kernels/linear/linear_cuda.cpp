@@ -30,16 +30,17 @@ class Linear : public torch::autograd::Function<Linear> {
     at::Tensor y = at::empty(shape, x.options()).narrow(-1, 0, value.size(0));
     multiply_transposed(as_matrix(x), value, as_matrix(y));
     if (bias) y.add_(*bias);
-    context->save_for_backward({x, value});
+    context->save_for_backward({x});
     context->saved_data["bias"] = bias.has_value();
-    context->saved_data["weight"] = c10::make_intrusive<Kept>(weight);
+    keep_weight(*context, weight);
     return y;
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &value = saved[1];
-    const Weight& weight = context->saved_data["weight"].toCustomClass<Kept>()->weight;
+    const at::Tensor& x = saved[0];
+    const Weight weight = kept_weight(*context);
+    const at::Tensor& value = weight.value;
     const at::Tensor dy = as_matrix(grads[0]);
     at::Tensor dx, dvalue, dbias;
     if (context->needs_input_grad(0)) {
@@ -55,12 +56,6 @@ class Linear : public torch::autograd::Function<Linear> {
     if (context->saved_data["bias"].toBool()) dbias = dy.sum(0, /*keepdim=*/false, at::kFloat);
     return {dx, dvalue, dbias, at::Tensor()};
   }
-
- private:
-  struct Kept : torch::CustomClassHolder {
-    explicit Kept(const Weight& weight) : weight(weight) {}
-    Weight weight;
-  };
 };
 
 class SplitColumns : public torch::autograd::Function<SplitColumns> {
@@ -89,6 +84,27 @@ class SplitColumns : public torch::autograd::Function<SplitColumns> {
 };
 
 }  // namespace
+
+void keep_weight(AutogradContext& context, const Weight& weight) {
+  std::vector<at::Tensor> gradients;
+  std::vector<int64_t> places;
+  for (const Weight::Part& part : weight.parts) {
+    gradients.push_back(part.gradient);
+    places.insert(places.end(), {part.row, part.column});
+  }
+  context.saved_data["weight"] = weight.value.detach();
+  context.saved_data["gradients"] = gradients;
+  context.saved_data["places"] = places;
+}
+
+Weight kept_weight(AutogradContext& context) {
+  Weight weight(context.saved_data["weight"].toTensor());
+  const std::vector<at::Tensor> gradients = context.saved_data["gradients"].toTensorVector();
+  const std::vector<int64_t> places = context.saved_data["places"].toIntVector();
+  for (size_t i = 0; i < gradients.size(); ++i)
+    weight.parts.push_back({gradients[i], places[2 * i], places[2 * i + 1]});
+  return weight;
+}
 
 void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, const Weight& weight) {
   for (const Weight::Part& part : weight.parts)

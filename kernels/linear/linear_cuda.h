@@ -3,10 +3,19 @@
 
 #include "kernels/linear/linear.h"
 
+namespace torch::autograd {
+struct AutogradContext;
+}
+
 namespace dm::kernels {
 
 at::Tensor linear_cuda(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias);
 std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor& columns, int64_t width);
+
+/// Keeps a weight for the backward pass, outside of what autograd watches: its values may change in place
+/// once that pass is over.
+void keep_weight(torch::autograd::AutogradContext& context, const Weight& weight);
+Weight kept_weight(torch::autograd::AutogradContext& context);
 
 /// Adds dyᵀ x, the gradient of `weight`, to its parts; dy [T, O], x [T, I].
 void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, const Weight& weight);

@@ -24,6 +24,7 @@ struct SsdMixerForm {
   double eps;                             // of the gated norm
   double dt_min, dt_max;                  // limits of Δ; dt_max may be infinite
   int64_t chunk;                          // of the scan
+  bool recompute_scan = false;  // a GPU's backward pass runs the scan again instead of keeping its results
 
   int64_t group_width() const { return groups * d_state; }
   int64_t channels() const { return inner + 2 * group_width(); }  // convolved: x | B | C

@@ -149,6 +149,28 @@ at::Tensor gate(const Call& call, Passed& p, cudaStream_t stream) {
   return out;
 }
 
+void keep_form(AutogradContext& context, const SsdMixerForm& f) {
+  context.saved_data["sizes"] = std::vector<int64_t>{f.branches, f.inner, f.heads, f.groups,
+                                                     f.d_state,  f.spans, f.chunk, f.recompute_scan};
+  context.saved_data["numbers"] = std::vector<double>{f.eps, f.dt_min, f.dt_max};
+}
+
+SsdMixerForm kept_form(AutogradContext& context) {
+  const std::vector<int64_t> n = context.saved_data["sizes"].toIntVector();
+  const std::vector<double> x = context.saved_data["numbers"].toDoubleVector();
+  return {.branches = n[0],
+          .inner = n[1],
+          .heads = n[2],
+          .groups = n[3],
+          .d_state = n[4],
+          .spans = n[5],
+          .eps = x[0],
+          .dt_min = x[1],
+          .dt_max = x[2],
+          .chunk = n[6],
+          .recompute_scan = n[7] != 0};
+}
+
 class SsdMixer : public torch::autograd::Function<SsdMixer> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& projected,
@@ -161,11 +183,14 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     const Call call{inputs, form};
     Passed p;
     convolve(call, p, stream);
-    scan(call, p, gradient, stream);
+    scan(call, p, gradient && !form.recompute_scan, stream);
     at::Tensor out = gate(call, p, stream);
+    if (form.recompute_scan) p.dt = p.states = {};
     context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx, p.dt,
-                                p.states, p.y, p.root});
-    context->saved_data["form"] = c10::make_intrusive<Kept>(form, out_proj);
+                                p.states, form.recompute_scan ? at::Tensor() : p.y, p.root});
+    keep_form(*context, form);
+    context->saved_data["multiplied"] = out_proj.value.defined();
+    if (out_proj.value.defined()) keep_weight(*context, out_proj);
     if (!out_proj.value.defined()) return out;
     at::Tensor product = at::empty({call.rows(), call.length(), out_proj.value.size(0)}, call.activations());
     multiply_transposed(out.view({call.tokens(), -1}), out_proj.value, product.view({call.tokens(), -1}));
@@ -175,15 +200,17 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const cudaStream_t stream = current_stream();
     const variable_list saved = context->get_saved_variables();
-    const auto kept = context->saved_data["form"].toCustomClass<Kept>();
-    const Call call{saved.data(), kept->form};
+    const SsdMixerForm form = kept_form(*context);
+    const Call call{saved.data(), form};
     Passed p{.xbc = {},
              .dt = saved[Call::kInputs],
              .states = saved[Call::kInputs + 1],
              .y = saved[Call::kInputs + 2],
              .root = saved[Call::kInputs + 3]};
-    const Weight& out_proj = kept->out_proj;
+    const Weight out_proj = context->saved_data["multiplied"].toBool() ? kept_weight(*context) : Weight();
 
+    convolve(call, p, stream);
+    if (form.recompute_scan) scan(call, p, true, stream);
     at::Tensor dout = grads[0].contiguous();
     if (out_proj.value.defined()) {
       const at::Tensor dproduct = dout.view({call.tokens(), -1});
@@ -214,7 +241,6 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     }
     dout.reset();
 
-    convolve(call, p, stream);
     at::Tensor dxbc = at::empty_like(p.xbc), ddt = at::empty_like(p.dt), da = at::empty_like(saved[Call::a]),
                dd = at::empty_like(saved[Call::d]);
     {
@@ -271,13 +297,6 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
             at::Tensor(),
             at::Tensor()};
   }
-
- private:
-  struct Kept : torch::CustomClassHolder {
-    Kept(const SsdMixerForm& form, const Weight& out_proj) : form(form), out_proj(out_proj) {}
-    SsdMixerForm form;
-    Weight out_proj;
-  };
 };
 
 /// [S] or [B, L, S], contiguous, from whatever broadcasts to it.

@@ -4,7 +4,7 @@
 //
 // Saved for the backward pass: projected, y and Δ of the scan, its states at chunk borders and the reciprocal
 // roots of the norm. The convolution is computed again there, and so is the gated norm's output when out_proj
-// is part of the operation.
+// is part of the operation; with recompute_scan only projected is kept, and the scan runs again as well.
 
 #include "kernels/ssd_mixer/ssd_mixer.h"
 

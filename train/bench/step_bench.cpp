@@ -1,0 +1,141 @@
+#include "train/bench/step_bench.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/rng.h"
+#include "kernels/device/device.h"
+#include "kernels/device/gpu.h"
+#include "model/cost.h"
+#include "train/sharded_optimizer.h"
+#include "train/step.h"
+#include "train/stopwatch.h"
+
+namespace dm::train {
+namespace {
+
+/// Random tokens in documents of random lengths, as packing leaves them.
+data::Batch random_batch(const model::ModelConfig& model, const StepBenchConfig& config, uint64_t number) {
+  data::Batch batch;
+  batch.rows = config.rows, batch.length = config.length;
+  const CounterRng rng(number, "step bench");
+  uint64_t draw = 0;
+  for (int64_t row = 0; row < config.rows; ++row) {
+    int32_t document = 0;
+    for (int64_t t = 0; t <= config.length; ++t) {
+      batch.tokens.push_back(
+          static_cast<int32_t>(rng.uniform(draw++) * static_cast<double>(model.vocab_size)));
+      if (t == config.length) break;
+      if (t > 0 && rng.uniform(draw++) * static_cast<double>(config.document_tokens) < 1) ++document;
+      batch.seq_idx.push_back(document);
+      batch.loss_mask.push_back(1);
+    }
+  }
+  return batch;
+}
+
+double quantile(const std::vector<double>& sorted, double q) {
+  return sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1) + 0.5)];
+}
+
+}  // namespace
+
+double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchConfig& config) {
+  const model::ModelCost cost = model::model_cost(model);
+  const auto seconds = [&](double flops, double bytes) {
+    return std::max(flops / (config.tflops * 1e12), bytes / (config.terabytes * 1e12));
+  };
+  const auto stage_seconds = [&](const model::StageCost& stage) {
+    return seconds(stage.forward_flops, stage.forward_bytes) +
+           seconds(stage.backward_flops, stage.backward_bytes);
+  };
+  double a_token = stage_seconds(cost.head);
+  for (const model::LayerCost& layer : cost.layers)
+    for (const model::StageCost& stage : layer.stages) a_token += stage_seconds(stage);
+  const auto tokens = static_cast<double>(config.rows * config.length);
+  return tokens / (tokens * a_token + seconds(0, cost.optimizer_bytes));
+}
+
+StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBenchConfig& config) {
+  model::validate(model_config);
+  const bool gpu = config.device == "cuda";
+  DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
+             "--compute bf16: on the CPU activations are f32");
+  if (gpu) kernels::use_gpu(0);
+  StepBenchResult result;
+  result.device = gpu ? kernels::cuda_devices().front().name
+                      : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  result.parameters = model::parameter_count(model_config);
+
+  const auto group = make_single_process_collectives();
+  FlatParameters parameters(model::parameter_infos(model_config), DType::f32, *group,
+                            at::Device(config.device));
+  parameters.initialise(model_config, 1);
+  ShardedOptimizer optimizer({}, parameters);
+  model::LanguageModel model(model_config, parameters.leaves(),
+                             gpu && config.compute != "f32" ? at::kBFloat16 : at::kFloat);
+  BatchPasses passes(model, config.micro_rows > 0 ? config.micro_rows : config.rows, config.graph);
+
+  const auto tokens = static_cast<double>(config.rows * config.length);
+  const auto step = [&](uint64_t number) {
+    const data::Batch batch = random_batch(model_config, config, number);
+    kernels::wait_for_gpu();
+    const Stopwatch time;
+    parameters.zero_gradients();
+    const LocalLoss loss = passes.run(batch);
+    const double norm = std::sqrt(parameters.owned_gradient_squares()) / loss.targets;
+    optimizer.update(1e-4, std::min(1.0, 1.0 / (norm + 1e-6)) / loss.targets);
+    model.weights_changed();
+    kernels::wait_for_gpu();
+    result.loss = loss.nats / loss.targets;
+    return time.seconds() * 1e3;
+  };
+  kernels::reset_gpu_peak();
+  result.first_step_s = step(0) / 1e3;
+  for (uint64_t i = 1; i < 3; ++i) step(i);
+  std::vector<double> times;
+  for (int64_t i = 0; i < config.repetitions; ++i) times.push_back(step(3 + static_cast<uint64_t>(i)));
+  std::sort(times.begin(), times.end());
+
+  result.median_ms = quantile(times, 0.5), result.p10_ms = quantile(times, 0.1);
+  result.p90_ms = quantile(times, 0.9);
+  result.tokens_per_second = tokens / result.median_ms * 1e3;
+  result.floor_tokens_per_second = floor_tokens_per_second(model_config, config);
+  result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
+  const model::StageCost cost = model::model_cost(model_config).total();
+  const double peak = config.peak_tflops * 1e12;
+  result.mfu_6n = 6.0 * static_cast<double>(result.parameters) * result.tokens_per_second / peak;
+  result.mfu = (cost.forward_flops + cost.backward_flops) * result.tokens_per_second / peak;
+  const kernels::GpuMemory memory = kernels::gpu_memory();
+  result.peak_bytes = memory.peak_bytes, result.reserved_bytes = memory.reserved_bytes;
+  result.graph_nodes = passes.graph_nodes();
+  if (config.profile) result.kernels = kernels::profile_kernels([&] { step(0); });
+  return result;
+}
+
+Json StepBenchResult::json() const {
+  Json json{{"device", device},
+            {"parameters", parameters},
+            {"median_ms", median_ms},
+            {"p10_ms", p10_ms},
+            {"p90_ms", p90_ms},
+            {"tokens_per_second", tokens_per_second},
+            {"floor_tokens_per_second", floor_tokens_per_second},
+            {"share_of_floor", share_of_floor},
+            {"mfu_6n", mfu_6n},
+            {"mfu", mfu},
+            {"first_step_s", first_step_s},
+            {"peak_gib", static_cast<double>(peak_bytes) / (1 << 30)},
+            {"reserved_gib", static_cast<double>(reserved_bytes) / (1 << 30)},
+            {"graph_nodes", graph_nodes},
+            {"loss", loss}};
+  for (const kernels::KernelTime& kernel : kernels)
+    json["kernels"].push_back({{"name", kernel.name}, {"calls", kernel.calls}, {"us", kernel.microseconds}});
+  return json;
+}
+
+}  // namespace dm::train

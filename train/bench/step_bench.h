@@ -1,0 +1,76 @@
+#pragma once
+// How long whole optimizer steps take, beside the time that the arithmetic and the memory traffic of the cost
+// model would take at the rates that a GPU reaches.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/fields.h"
+#include "core/json.h"
+#include "kernels/device/profile.h"
+#include "model/config.h"
+
+namespace dm::train {
+
+struct StepBenchConfig {
+  std::string device = "cpu";
+  std::string compute = "auto";
+  int64_t rows = 8;
+  int64_t micro_rows = 0;
+  int64_t length = 2048;
+  int64_t document_tokens = 700;
+  int64_t repetitions = 30;
+  bool graph = true;
+  bool profile = false;
+  double tflops = 790;
+  double terabytes = 3.0;
+  double peak_tflops = 989;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& v) {
+    v("device", self.device, "where the model is: on the CPU, or on one GPU", Choices{{"cpu", "cuda"}});
+    v("compute", self.compute, "type of activations and products; auto: bf16 on a GPU, f32 on the CPU",
+      Choices{{"auto", "bf16", "f32"}});
+    v("rows", self.rows, "rows a step", Range{1, 1e6});
+    v("micro_rows", self.micro_rows, "rows worked on at once; 0: all", Range{0, 1e6});
+    v("length", self.length, "tokens a row", Range{1, 1 << 24});
+    v("document_tokens", self.document_tokens, "mean length of the documents packed into a row",
+      Range{1, 1e9});
+    v("repetitions", self.repetitions, "steps timed, after three of warm-up", Range{1, 1e6});
+    v("graph", self.graph, "record micro-steps as CUDA graphs");
+    v("profile", self.profile, "also list the kernels of one step");
+    v("tflops", self.tflops, "arithmetic of the floor, 10^12 operations a second (H100, H200: 790 measured)",
+      Range{1e-3, 1e6});
+    v("terabytes", self.terabytes,
+      "memory traffic of the floor, 10^12 bytes a second (measured: 3.0 on an H100, 4.3 on an H200)",
+      Range{1e-3, 1e6});
+    v("peak_tflops", self.peak_tflops, "what MFU is a share of (H100, H200: 989 in bf16)", Range{1e-3, 1e6});
+  }
+};
+
+struct StepBenchResult {
+  std::string device;
+  int64_t parameters = 0;
+  double median_ms = 0, p10_ms = 0, p90_ms = 0;
+  double tokens_per_second = 0;
+  double floor_tokens_per_second = 0;
+  double share_of_floor = 0;
+  double mfu_6n = 0;        // 6 operations a parameter and token, over peak_tflops
+  double mfu = 0;           // operations of the cost model, over peak_tflops
+  double first_step_s = 0;  // of the first step alone, preparation included
+  int64_t peak_bytes = 0;   // of the GPU's memory, held by tensors
+  int64_t reserved_bytes = 0;
+  int64_t graph_nodes = 0;
+  double loss = 0;  // of the last step, in nats a token: that something was trained
+  std::vector<kernels::KernelTime> kernels;
+
+  Json json() const;
+};
+
+StepBenchResult bench_step(const model::ModelConfig& model, const StepBenchConfig& config);
+
+/// Tokens a second when every stage takes the longer of its two times, the optimizer's bytes once a step.
+double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchConfig& config);
+
+}  // namespace dm::train
