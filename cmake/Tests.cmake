@@ -7,13 +7,13 @@
 set(DM_MPIRUN ${MPIEXEC_EXECUTABLE} --oversubscribe ${MPIEXEC_NUMPROC_FLAG})
 set(DM_TEST_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1)
 if(DM_SANITIZE)
-  # What the sanitizers leave out: findings inside libraries of others, each with its reason in the file.
-  foreach(sanitizer LSAN TSAN)
-    string(TOLOWER "${sanitizer}" file)
-    list(APPEND DM_TEST_ENVIRONMENT "${sanitizer}_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/sanitizers/${file}.supp")
-  endforeach()
-  # Libraries without frame pointers end a fast trace below the first frame that a suppression could name.
-  list(APPEND DM_TEST_ENVIRONMENT "ASAN_OPTIONS=fast_unwind_on_malloc=0")
+  set(suppressions ${PROJECT_SOURCE_DIR}/cmake/sanitizers)  # findings inside libraries of others, each with its reason
+  list(APPEND DM_TEST_ENVIRONMENT
+    "LSAN_OPTIONS=suppressions=${suppressions}/lsan.supp"
+    # Some tests look at threads that a forked child starts.
+    "TSAN_OPTIONS=suppressions=${suppressions}/tsan.supp:die_after_fork=0"
+    # Libraries without frame pointers end a fast trace below the first frame that a suppression could name.
+    "ASAN_OPTIONS=fast_unwind_on_malloc=0")
 endif()
 
 function(dm_add_test name)
