@@ -5,6 +5,7 @@
 #include "kernels/gated_norm/gated_norm.h"
 #include "kernels/gated_norm/gated_norm_reference.h"
 #include "kernels/norm/norm_reference.h"
+#include "kernels/norm/residual_norm.h"
 #include "tests/kernels/support.h"
 
 namespace dm::kernels::test {
@@ -86,6 +87,37 @@ TEST(Norm, RefusesWhatDoesNotFit) {
       "rms_norm: x is int32 [2, 8], expected float32 or float64 on the CPU, float32 or bfloat16 on a GPU");
 }
 
+// The pass between two blocks: h, y, subln (may be undefined), weight.
+
+const std::vector<std::string> kResidualNames = {"h", "y", "subln", "weight"};
+
+Tensors residual(const Tensors& t) {
+  const ResidualNorm r =
+      residual_norm(t[0], t[1], t[2].defined() ? std::optional(t[2]) : std::nullopt, t[3], kEps);
+  return {r.h, r.u};
+}
+Tensors residual_truth(const Tensors& t) {
+  const at::Tensor h = t[0] + (t[2].defined() ? rms_norm_reference(t[1], t[2], kEps) : t[1]);
+  return {h, rms_norm_reference(h, t[3], kEps)};
+}
+
+TEST(ResidualNorm, EqualsItsReference) {
+  for (const bool subln : {true, false})
+    for (const auto& [dtype, tolerance] : {std::pair{at::kDouble, kExact}, {at::kFloat, kSingle}}) {
+      const Tensors in = {normal("h", {3, 5, 40}, dtype), normal("y", {3, 5, 40}, dtype),
+                          subln ? normal("subln", {40}, dtype) : at::Tensor(), normal("weight", {40}, dtype)};
+      expect_close(residual, residual_truth, in, tolerance, kResidualNames);
+    }
+}
+
+TEST(ResidualNorm, RefusesWhatDoesNotFit) {
+  const at::Tensor h = normal("h", {2, 8}), weight = normal("weight", {8});
+  EXPECT_EQ(
+      refusal([&] { residual_norm(h, h.to(at::kFloat), std::nullopt, weight, kEps); }),
+      "residual_norm: h is float64 [2, 8] and y float32 [2, 8]: expected one shape [.., D] and one dtype, "
+      "or on a GPU a float32 h");
+}
+
 // The gated norm: y, z, weight, scale (may be undefined).
 
 const std::vector<std::string> kGatedNames = {"y", "z", "weight", "scale"};
@@ -163,7 +195,8 @@ TEST(GatedNorm, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal([&] { gated_norm(in[0], in[1], in[2], 5, std::nullopt, kEps); }),
             "gated_norm: 5 spans do not divide E = 12");
   EXPECT_EQ(refusal([&] { gated_norm(in[0], in[1], in[2], 1, in[2].slice(0, 0, 5), kEps); }),
-            "gated_norm: scale is float64 [5], expected the dtype of weight and a shape broadcastable to [2, 5, S], S "
+            "gated_norm: scale is float64 [5], expected the dtype of weight and a shape broadcastable to [2, "
+            "5, S], S "
             "a divisor of 12");
 }
 

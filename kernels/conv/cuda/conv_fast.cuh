@@ -1,8 +1,8 @@
 #pragma once
-// How the fast path of the convolution cuts its work. A block has 8 strips of 64 consecutive tokens of one
-// row, a warp each. A thread walks along its strip with a few channels. It keeps the last four tokens in a
-// ring and has the next four on their way; the walk is unrolled by four, so that every place in the ring is
-// known to the compiler. One more column of blocks makes the step sizes.
+// How the fast path of the convolution cuts its work. A block has 8 strips of 32 consecutive tokens of one
+// row, a warp each, and 128 channels. A thread walks along its strip with four of them. It keeps the last
+// four tokens in a ring and has the next eight on their way; the walk is unrolled by four, so that every
+// place in the ring is known to the compiler. One more column of blocks makes the step sizes.
 
 #include "kernels/conv/cuda/conv_paths.cuh"
 
@@ -10,7 +10,8 @@ namespace dm::kernels::cuda {
 
 constexpr int kTaps = 4, kHalo = kTaps - 1;
 constexpr int kConvWarps = 8, kConvThreads = 32 * kConvWarps;
-constexpr int kStrip = 64, kConvTokens = kConvWarps * kStrip;
+constexpr int kStrip = 32, kConvTokens = kConvWarps * kStrip;
+constexpr int kConvVec = 4, kConvChannels = 32 * kConvVec;  // of a thread, of a block
 
 __host__ __device__ constexpr int64_t conv_token_blocks(int64_t length) {
   return (length + kConvTokens - 1) / kConvTokens;
@@ -72,13 +73,12 @@ __device__ bool has_term(uint32_t bits, int i, int k) {
 __device__ constexpr int ring(int i, int k) { return (i + 1 + k) % kTaps; }
 
 /// Weights and bias of a thread's channels.
-template <int kVec>
 struct Taps {
-  float weight[kTaps][kVec], bias[kVec];
+  float weight[kTaps][kConvVec], bias[kConvVec];
 
   __device__ Taps(const ConvInputs& in, int64_t channel) {
 #pragma unroll
-    for (int c = 0; c < kVec; ++c) {
+    for (int c = 0; c < kConvVec; ++c) {
       const float4 w = reinterpret_cast<const float4*>(in.weight)[channel + c];
       weight[0][c] = w.x, weight[1][c] = w.y, weight[2][c] = w.z, weight[3][c] = w.w;
       bias[c] = in.bias[channel + c];
@@ -87,9 +87,9 @@ struct Taps {
 };
 
 /// x of the last four tokens, at first of the three before the strip.
-template <class T, int kVec>
+template <class T>
 struct Window {
-  float x[kTaps][kVec];
+  float x[kTaps][kConvVec];
 
   /// column: of token 0 of the row.
   __device__ Window(const ConvInputs& in, int64_t row, int64_t first, const T* column, int64_t channel) {
@@ -97,50 +97,79 @@ struct Window {
 #pragma unroll
     for (int k = 0; k < kHalo; ++k) {
       const int64_t t = first - kHalo + k;
-      auto pack = Pack<T, kVec>::zero();
+      auto pack = Pack<T, kConvVec>::zero();
       if (t >= 0) {
-        if (t < in.length) pack = Pack<T, kVec>::of(column + t * in.projected_stride);
+        if (t < in.length) pack = Pack<T, kConvVec>::of(column + t * in.projected_stride);
       } else if (in.initial) {
-        pack = Pack<T, kVec>::of(static_cast<const T*>(in.initial) + (row * kHalo + kHalo + t) * channels +
-                                 channel);
+        pack = Pack<T, kConvVec>::of(static_cast<const T*>(in.initial) +
+                                     (row * kHalo + kHalo + t) * channels + channel);
       }
 #pragma unroll
-      for (int c = 0; c < kVec; ++c) x[ring(0, k)][c] = pack[c];
+      for (int c = 0; c < kConvVec; ++c) x[ring(0, k)][c] = pack[c];
     }
   }
-  __device__ void take(int i, const Pack<T, kVec>& pack) {
+  __device__ void take(int i, const Pack<T, kConvVec>& pack) {
 #pragma unroll
-    for (int c = 0; c < kVec; ++c) x[ring(i, kHalo)][c] = pack[c];
+    for (int c = 0; c < kConvVec; ++c) x[ring(i, kHalo)][c] = pack[c];
   }
 };
 
-/// Four tokens of a column that are on their way; zeros behind the end.
-template <class T, int kVec>
+/// The tokens of a column on their way into shared memory, four a step, two steps ahead of the one that is
+/// worked on. A thread copies and reads its own channels alone, so that nothing has to be waited for but its
+/// own copies. Behind the end there are zeros. (Loads into registers would be moved down by the compiler,
+/// next to their use.)
+template <class T>
 struct Ahead {
-  const T* at;  // of the next token to ask for
-  int64_t stride;
-  int left;  // tokens there are from `at` on
-  Pack<T, kVec> packs[kTaps];
+  static constexpr int kSteps = 3;
+  static constexpr int kBytes = kConvVec * int{sizeof(T)};
+  static constexpr int kStepBytes = kTaps * kConvThreads * kBytes;
+  static constexpr int kSharedBytes = kSteps * kStepBytes;
 
-  __device__ Ahead(const T* from, int64_t stride, int64_t count)
-      : at(from), stride(stride), left(static_cast<int>(count)) {
+  char* mine;     // in shared memory, of the first step's first token
+  const T* next;  // token to ask for
+  int stride, left, asked = 0, taken = 0;
+
+  __device__ Ahead(char* shared, const T* from, int64_t stride, int count)
+      : mine(shared + threadIdx.x * kBytes), next(from), stride(static_cast<int>(stride)), left(count) {}
+
+  /// Four tokens more.
+  __device__ void ask() {
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(mine)) + asked * kStepBytes;
 #pragma unroll
-    for (int i = 0; i < kTaps; ++i) ask(i);
+    for (int i = 0; i < kTaps; ++i) {
+      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to + i * (kStepBytes / kTaps)),
+                   "l"(next), "n"(kBytes), "r"(left > i ? kBytes : 0)
+                   : "memory");
+      next += stride;
+    }
+    left -= kTaps;
+    asked = asked + 1 == kSteps ? 0 : asked + 1;
   }
-  __device__ void ask(int i) {
-    packs[i] = Pack<T, kVec>::of(at, left > 0);
-    at += stride;
-    --left;
+  /// Token i of the step that is worked on.
+  __device__ Pack<T, kConvVec> token(int i) const {
+    return Pack<T, kConvVec>::of(
+        reinterpret_cast<const T*>(mine + taken * kStepBytes + i * (kStepBytes / kTaps)));
   }
+  __device__ void move() { taken = taken + 1 == kSteps ? 0 : taken + 1; }
 };
+/// Ends what one step asks for.
+__device__ inline void end_step() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Returns when all but the last two steps are here.
+__device__ inline void wait_for_step() { asm volatile("cp.async.wait_group 2;" ::: "memory"); }
+__device__ inline void wait_for_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-/// Column blocks of `channels_a_block` channels, and one for the step sizes.
-inline int conv_columns(const ConvInputs& in, int channels_a_block) {
-  return static_cast<int>((conv_channels(in) + channels_a_block - 1) / channels_a_block +
-                          (in.columns.heads > 0));
-}
-inline unsigned conv_blocks(const ConvInputs& in, int columns) {
-  return static_cast<unsigned>(columns * in.rows * conv_token_blocks(in.length));
+/// Starts `kernel` (args, column blocks) with as much shared memory as it wants.
+template <class Kernel, class Args>
+cudaError_t launch_conv(Kernel kernel, const Args& args, int shared_bytes, cudaStream_t stream) {
+  const ConvInputs& in = args.in;
+  const auto columns = static_cast<int>((conv_channels(in) + kConvChannels - 1) / kConvChannels) +
+                       static_cast<int>(in.columns.heads > 0);
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess) return error;
+  const auto blocks = static_cast<unsigned>(columns * in.rows * conv_token_blocks(in.length));
+  kernel<<<blocks, kConvThreads, shared_bytes, stream>>>(args, columns);
+  return cudaGetLastError();
 }
 
 }  // namespace dm::kernels::cuda

@@ -6,9 +6,9 @@
 namespace dm::kernels::cuda {
 namespace {
 
-constexpr int kVec = 4;  // more channels would not fit the registers
-constexpr int kChannels = 32 * kVec;
+constexpr int kVec = kConvVec, kChannels = kConvChannels;
 constexpr int kSums = kTaps + 1;  // of a channel: dweight, dbias
+using WarpSums = float[kConvWarps][kSums][kChannels];
 
 /// ddt; its sums go to parts[0 .. H).
 template <class T>
@@ -46,39 +46,31 @@ __device__ void steps_backward(const ConvBackward& args, const ConvBlock& block,
 /// dx of a strip; its sums over tokens are added to `sums`.
 template <class T>
 __device__ void walk(const ConvBackward& args, const ConvBlock& block, const Strip& strip, const Terms& terms,
-                     int64_t channels, int64_t channel, float (&sums)[kSums][kVec]) {
+                     char* shared, int64_t channels, int64_t channel, float (&sums)[kSums][kVec]) {
   const ConvInputs& in = args.in;
   const ConvPlace place(in.columns, channel);
   const int64_t stride = in.projected_stride, start = block.row * in.length * stride + place.projected;
-  const int64_t reach = min(strip.last + kHalo, in.length) - strip.first;
+  const int count = static_cast<int>(strip.last - strip.first);
+  const int reach = static_cast<int>(min(strip.last + kHalo, in.length) - strip.first);
   const T* const from = static_cast<const T*>(in.projected) + start;
-  const Taps<kVec> taps(in, channel);
-  Window<T, kVec> window(in, block.row, strip.first, from, channel);
-  Ahead<T, kVec> x(from + strip.first * stride, stride, reach);
-  Ahead<T, kVec> dy(
+  Ahead<T> x(shared, from + strip.first * stride, stride, reach);
+  Ahead<T> dy(
+      shared + Ahead<T>::kSharedBytes,
       static_cast<const T*>(args.dxbc) + (block.row * in.length + strip.first) * channels + place.merged,
       channels, reach);
+  for (int i = 0; i < 2; ++i) x.ask(), dy.ask(), end_step();
+  const Taps taps(in, channel);
+  Window<T> window(in, block.row, strip.first, from, channel);
   float dx[kTaps][kVec] = {};  // of the same tokens as the window
   T* to = static_cast<T*>(args.dprojected) + start + (strip.first - kHalo) * stride;
-  const int count = static_cast<int>(strip.last - strip.first);
   int done = -kHalo;  // tokens of the strip whose dx is written; below zero: those before the strip
 
-  const auto write = [&](const Pack<T, kVec>& pack) {
-    if (done >= 0) {
-      if (done < count) pack.to(to);
-    } else if (args.dinitial && strip.first == 0) {
-      pack.to(static_cast<T*>(args.dinitial) + (block.row * kHalo + kHalo + done) * channels + channel);
-    }
-    to += stride;
-    ++done;
-  };
+  // kAll: every token of the step has all its terms, and dinitial has nothing to do with it.
   const auto step = [&]<bool kAll>(uint32_t bits, bool own) {
 #pragma unroll
     for (int i = 0; i < kTaps; ++i) {
-      window.take(i, x.packs[i]);
-      x.ask(i);
-      const Pack<T, kVec> gradient = dy.packs[i];
-      dy.ask(i);
+      window.take(i, x.token(i));
+      const Pack<T, kVec> gradient = dy.token(i);
 #pragma unroll
       for (int c = 0; c < kVec; ++c) {
         float u = taps.bias[c], term[kTaps];
@@ -97,25 +89,38 @@ __device__ void walk(const ConvBackward& args, const ConvBlock& block, const Str
         for (int k = 0; k < kTaps; ++k) sums[k][c] += counted * term[k];
         sums[kTaps][c] += counted;
       }
-      write(Pack<T, kVec>::of(dx[ring(i, 0)]));
+      const auto pack = Pack<T, kVec>::of(dx[ring(i, 0)]);
+      if (done >= 0 && done < count) pack.to(to);
+      if (!kAll && done < 0 && strip.first == 0 && args.dinitial)
+        pack.to(static_cast<T*>(args.dinitial) + (block.row * kHalo + kHalo + done) * channels + channel);
+      to += stride;
+      ++done;
     }
   };
   for (int local = threadIdx.x / 32 * kStrip; done < count; local += kTaps) {
+    x.ask();
+    dy.ask();
+    end_step();
+    wait_for_step();
     // Behind the row dy is 0, so only the three tokens behind a whole strip are not its own.
     const bool own = done + kHalo < count;
+    const bool before = done < 0 && strip.first == 0 && args.dinitial;
     const uint32_t bits = terms.four(local);
-    if (bits == Terms::kAll)
+    if (bits == Terms::kAll && !before)
       step.template operator()<true>(bits, own);
     else
       step.template operator()<false>(bits, own);
+    x.move();
+    dy.move();
   }
+  wait_for_all();  // what was asked for in vain would still be written
 }
 
 template <class T>
 __global__ void __launch_bounds__(kConvThreads, 2)
     conv_backward_kernel(const ConvBackward args, int columns) {
+  extern __shared__ __align__(16) char memory[];  // of the walk; then the warps' sums
   __shared__ Terms terms;
-  __shared__ float shared_sums[kConvWarps][kSums][kChannels];
   const ConvInputs& in = args.in;
   const ConvBlock block(in, columns);
   const Strip strip(block, in.length);
@@ -128,7 +133,9 @@ __global__ void __launch_bounds__(kConvThreads, 2)
   const int64_t first = int64_t{block.column} * kChannels, channel = first + lane * kVec;
   float sums[kSums][kVec] = {};
   if (channel < channels && strip.first < strip.last)
-    walk<T>(args, block, strip, terms, channels, channel, sums);
+    walk<T>(args, block, strip, terms, memory, channels, channel, sums);
+  __syncthreads();
+  auto& shared_sums = *reinterpret_cast<WarpSums*>(memory);
 #pragma unroll
   for (int k = 0; k < kSums; ++k)
 #pragma unroll
@@ -153,9 +160,9 @@ int64_t conv_fast_parts(const ConvInputs& in) {
 cudaError_t conv_fast_backward(const ConvBackward& args, cudaStream_t stream) {
   return for_element(args.in.element, [&](auto element) {
     using T = decltype(element);
-    const int columns = conv_columns(args.in, kChannels);
-    conv_backward_kernel<T><<<conv_blocks(args.in, columns), kConvThreads, 0, stream>>>(args, columns);
-    return cudaGetLastError();
+    constexpr int kBytes = 2 * Ahead<T>::kSharedBytes;
+    static_assert(kBytes >= int{sizeof(WarpSums)});
+    return launch_conv(conv_backward_kernel<T>, args, kBytes, stream);
   });
 }
 

@@ -4,9 +4,6 @@ namespace dm::kernels::cuda {
 namespace {
 
 template <class T>
-inline constexpr int kVec = 16 / int{sizeof(T)};
-
-template <class T>
 __device__ void make_steps(const ConvForward& args, const ConvBlock& block, const Strip& strip) {
   const ConvInputs& in = args.in;
   const int64_t heads = in.columns.branches * in.columns.heads;
@@ -22,8 +19,8 @@ __device__ void make_steps(const ConvForward& args, const ConvBlock& block, cons
 }
 
 template <class T>
-__global__ void __launch_bounds__(kConvThreads, 2) conv_forward_kernel(const ConvForward args, int columns) {
-  constexpr int kCount = kVec<T>;
+__global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const ConvForward args, int columns) {
+  extern __shared__ __align__(16) char memory[];
   __shared__ Terms terms;
   const ConvInputs& in = args.in;
   const ConvBlock block(in, columns);
@@ -31,42 +28,46 @@ __global__ void __launch_bounds__(kConvThreads, 2) conv_forward_kernel(const Con
   if (block.steps) return make_steps<T>(args, block, strip);
   terms.find(in, block);
   const int64_t channels = in.columns.branches * (in.columns.inner + 2 * in.columns.group_width);
-  const int64_t channel = (int64_t{block.column} * 32 + threadIdx.x % 32) * kCount;
-  if (channel >= channels || strip.first >= strip.last) return;
+  const int64_t channel = int64_t{block.column} * kConvChannels + threadIdx.x % 32 * kConvVec;
+  int left = static_cast<int>(strip.last - strip.first);
+  if (channel >= channels || left <= 0) return;
   const ConvPlace place(in.columns, channel);
   const int64_t stride = in.projected_stride;
   const T* const from =
       static_cast<const T*>(in.projected) + block.row * in.length * stride + place.projected;
+  Ahead<T> x(memory, from + strip.first * stride, stride, left);
+  for (int i = 0; i < 2; ++i) x.ask(), end_step();
   T* to = static_cast<T*>(args.xbc) + (block.row * in.length + strip.first) * channels + place.merged;
-  const Taps<kCount> taps(in, channel);
-  Window<T, kCount> window(in, block.row, strip.first, from, channel);
-  Ahead<T, kCount> ahead(from + strip.first * stride, stride, strip.last - strip.first);
-  int left = static_cast<int>(strip.last - strip.first);
+  const Taps taps(in, channel);
+  Window<T> window(in, block.row, strip.first, from, channel);
 
   const auto step = [&]<bool kAll>(uint32_t bits) {
 #pragma unroll
     for (int i = 0; i < kTaps; ++i) {
-      window.take(i, ahead.packs[i]);
-      ahead.ask(i);
-      float y[kCount];
+      window.take(i, x.token(i));
+      float y[kConvVec];
 #pragma unroll
-      for (int c = 0; c < kCount; ++c) {
+      for (int c = 0; c < kConvVec; ++c) {
         float u = taps.bias[c];
 #pragma unroll
         for (int k = 0; k < kTaps; ++k)
           if (has_term<kAll>(bits, i, k)) u += taps.weight[k][c] * window.x[ring(i, k)][c];
         y[c] = u * sigmoid<T>(u);
       }
-      if (left > i) Pack<T, kCount>::of(y).to(to);
+      if (kAll || left > i) Pack<T, kConvVec>::of(y).to(to);
       to += channels;
     }
   };
   for (int local = threadIdx.x / 32 * kStrip; left > 0; left -= kTaps, local += kTaps) {
+    x.ask();
+    end_step();
+    wait_for_step();
     const uint32_t bits = terms.four(local);
     if (bits == Terms::kAll)
       step.template operator()<true>(bits);
     else
       step.template operator()<false>(bits);
+    x.move();
   }
 }
 
@@ -75,9 +76,7 @@ __global__ void __launch_bounds__(kConvThreads, 2) conv_forward_kernel(const Con
 cudaError_t conv_fast_forward(const ConvForward& args, cudaStream_t stream) {
   return for_element(args.in.element, [&](auto element) {
     using T = decltype(element);
-    const int columns = conv_columns(args.in, 32 * kVec<T>);
-    conv_forward_kernel<T><<<conv_blocks(args.in, columns), kConvThreads, 0, stream>>>(args, columns);
-    return cudaGetLastError();
+    return launch_conv(conv_forward_kernel<T>, args, Ahead<T>::kSharedBytes, stream);
   });
 }
 

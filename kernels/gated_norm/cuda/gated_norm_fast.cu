@@ -10,9 +10,9 @@ namespace dm::kernels::cuda {
 namespace {
 
 constexpr int kVec = 8;
-// A block has as many threads as E has pieces of eight channels. Up to 512 the compiler may give each of them
-// 128 registers; the second set of kernels is for wider rows, with 64 and a few in local memory.
-constexpr int kUsualThreads = 512, kMostThreads = 1024;
+// A block has as many threads as E has pieces of eight channels. Kernels for up to 640 may have 96 registers
+// each; the backward pass of wider rows has one of its own, with 64 and a few in local memory.
+constexpr int kUsualThreads = 640, kMostThreads = 1024;
 
 /// E in equal parts, for sums over each: threads of a warp add up what they have of a part in groups as large
 /// as divide it, and the groups' sums meet in shared memory.

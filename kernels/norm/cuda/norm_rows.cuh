@@ -9,9 +9,10 @@
 namespace dm::kernels::cuda {
 
 constexpr int kRowVec = 8;
-// Up to 512 threads the compiler may give each of them 128 registers; wider rows have kernels of their own,
-// with 64 and a few in local memory.
-constexpr int kUsualRowThreads = 512, kMostRowThreads = 1024;
+// Kernels for up to 640 threads may have 96 registers each: more in flight than with 128 on rows of 768,
+// nothing lost on longer ones. Wider rows have kernels of their own, with 64 and a few
+// in local memory.
+constexpr int kUsualRowThreads = 640, kMostRowThreads = 1024;
 
 template <class T>
 using RowPack = Pack<T, kRowVec>;

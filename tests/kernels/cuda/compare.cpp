@@ -93,6 +93,28 @@ void expect_gpu_close(const std::string& what, const Function& f, const GpuInput
       expect_gpu_close(what + " d" + inputs[i].name, got.gradients[i], expected.gradients[i], bars.gradients);
 }
 
+void expect_last_row_alone(const Function& f, const Tensors& inputs) {
+  const auto last = [](const at::Tensor& t) { return t.narrow(0, t.size(0) - 1, 1); };
+  const auto run_all = [&](const Tensors& from) {
+    Tensors leaves;
+    for (const at::Tensor& t : from) leaves.push_back(t.detach().requires_grad_());
+    const Tensors outputs = f(leaves);
+    Tensors results, cotangents;
+    for (const at::Tensor& t : outputs) cotangents.push_back(t.detach());
+    for (const at::Tensor& t : torch::autograd::grad(outputs, leaves, cotangents))
+      results.push_back(last(t).cpu());
+    for (const at::Tensor& t : cotangents) results.push_back(last(t).cpu());
+    return results;
+  };
+  Tensors alone;
+  for (const at::Tensor& t : inputs) {
+    ASSERT_GT(t.numel(), int64_t{1} << 31);
+    alone.push_back(last(t).clone());
+  }
+  const Tensors expected = run_all(alone), got = run_all(inputs);
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(same_bits(got[i], expected[i])) << "result " << i;
+}
+
 void print_largest_errors() {
   for (const auto& [what, error] : largest()) std::printf("%-48s %.2e\n", what.c_str(), error);
 }

@@ -73,6 +73,20 @@ TEST(ConvCuda, OtherDocumentsAreLeftOutWhateverTheyHold) {
   EXPECT_TRUE(y.narrow(1, 50, 50).isfinite().all().item<bool>());
 }
 
+TEST(ConvCuda, CountsBeyond32Bits) {
+  const at::TensorOptions gpu = at::TensorOptions(at::kCUDA).dtype(at::kBFloat16);
+  for (const int64_t width : {4, 3}) {
+    const at::Tensor weight = normal("weight", {2048, width}).to(at::kCUDA, at::kFloat),
+                     bias = normal("bias", {2048}).to(at::kCUDA, at::kFloat);
+    expect_last_row_alone(
+        [&](const Tensors& t) -> Tensors {
+          const at::Tensor ids = at::zeros({t[0].size(0), t[0].size(1)}, gpu.dtype(at::kInt));
+          return {causal_conv_silu(t[0], weight, bias, ids, std::nullopt)};
+        },
+        {at::randn({525, 2000, 2048}, gpu)});
+  }
+}
+
 // The columns of a mixer's projection: branches z | x | B | C | dt beside each other.
 struct Mixer {
   int64_t batch, length, branches, inner, group_width, heads, width;

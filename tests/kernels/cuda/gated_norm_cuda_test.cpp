@@ -73,6 +73,17 @@ TEST(GatedNormCuda, ShutGatesStayFinite) {
   expect_gpu_close("gated_norm, shut gates, bf16", gated(2), in, kBf16);
 }
 
+TEST(GatedNormCuda, CountsBeyond32Bits) {
+  const at::TensorOptions gpu = at::TensorOptions(at::kCUDA).dtype(at::kBFloat16);
+  for (const int64_t width : {2048, 2050}) {
+    const at::Tensor weight = normal("weight", {width}).to(at::kCUDA, at::kFloat),
+                     scale = normal("scale", {2}).to(at::kCUDA, at::kFloat);
+    expect_last_row_alone(
+        [&](const Tensors& t) -> Tensors { return {gated_norm(t[0], t[1], weight, 2, scale, kEps)}; },
+        {at::randn({525, 2000, width}, gpu), at::randn({525, 2000, width}, gpu)});
+  }
+}
+
 /// z and its gradient in the columns of a projection whose branches stand beside each other.
 void expect_columns_close(int64_t tokens, int64_t branches, int64_t inner, int64_t padding, bool by_token,
                           at::ScalarType dtype) {

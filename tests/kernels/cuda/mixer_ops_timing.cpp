@@ -189,7 +189,7 @@ void time_norm(int64_t d, cuda::Element x_element, bool layer, const char* name)
 
 void time_operations() {
   time_copy();
-  for (const int64_t d : {768, 1024, 2048, 4096}) {
+  for (const int64_t d : {1024, 2048, 768, 4096}) {
     time_conv(d);
     time_gated_norm(d, 2, false, ", one λ");
     time_gated_norm(d, 2, true, ", λ by token");

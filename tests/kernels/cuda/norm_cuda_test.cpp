@@ -89,6 +89,22 @@ TEST(ResidualNormCuda, EqualsTheCpu) {
       }
 }
 
+TEST(ResidualNormCuda, CountsBeyond32Bits) {
+  const at::TensorOptions gpu = at::TensorOptions(at::kCUDA).dtype(at::kBFloat16);
+  for (const int64_t width : {2048, 2050}) {
+    const at::Tensor weight = normal("weight", {width}).to(at::kCUDA, at::kFloat);
+    const at::Tensor h = at::randn({1050001, width}, gpu), y = at::randn({1050001, width}, gpu);
+    expect_last_row_alone([&](const Tensors& t) -> Tensors { return {rms_norm(t[0], weight, kEps)}; }, {h});
+    if (width % 8 != 0) continue;
+    expect_last_row_alone(
+        [&](const Tensors& t) -> Tensors {
+          const ResidualNorm r = residual_norm(t[0], t[1], weight, weight, kEps);
+          return {r.h, r.u};
+        },
+        {h, y});
+  }
+}
+
 TEST(ResidualNormCuda, RefusesWhatDoesNotFit) {
   const at::Tensor h = normal("h", {4, 16}).to(at::kCUDA, at::kBFloat16), y = h.to(at::kFloat),
                    weight = normal("weight", {16}).to(at::kCUDA, at::kFloat);

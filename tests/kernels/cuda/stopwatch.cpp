@@ -45,9 +45,11 @@ void* DevicePool::bytes(int64_t count) {
 
 void* DevicePool::filled(const void* block, int64_t block_bytes, int64_t bytes_wanted) {
   char* p = static_cast<char*>(bytes(bytes_wanted));
-  for (int64_t at = 0; at < bytes_wanted; at += block_bytes)
-    must(cudaMemcpy(p + at, block, static_cast<size_t>(std::min(block_bytes, bytes_wanted - at)),
-                    cudaMemcpyHostToDevice),
+  const auto size = [](int64_t bytes) { return static_cast<size_t>(bytes); };
+  int64_t done = std::min(block_bytes, bytes_wanted);
+  must(cudaMemcpy(p, block, size(done), cudaMemcpyHostToDevice), "cudaMemcpy");
+  for (; done < bytes_wanted; done *= 2)
+    must(cudaMemcpy(p + done, p, size(std::min(done, bytes_wanted - done)), cudaMemcpyDeviceToDevice),
          "cudaMemcpy");
   return p;
 }
