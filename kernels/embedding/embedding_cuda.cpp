@@ -16,9 +16,9 @@ using torch::autograd::variable_list;
 
 class Embedding : public torch::autograd::Function<Embedding> {
  public:
-  /// `gradient`: of the weight's one part, or undefined.
+  /// `gradient`: of the weight's one part.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& ids, const at::Tensor& weight,
-                            const at::Tensor& gradient) {
+                            const std::optional<at::Tensor>& gradient) {
     std::vector<int64_t> shape = ids.sizes().vec();
     shape.push_back(weight.size(1));
     at::Tensor y = at::empty(shape, weight.options());
@@ -32,7 +32,7 @@ class Embedding : public torch::autograd::Function<Embedding> {
                                          current_stream()),
                  "embedding");
     context->save_for_backward({ids});
-    context->saved_data["gradient"] = gradient;
+    context->saved_data["gradient"] = gradient.value_or(at::Tensor());
     context->saved_data["vocabulary"] = weight.size(0);
     return y;
   }
@@ -66,13 +66,13 @@ at::Tensor embedding_cuda(const at::Tensor& ids, const Weight& weight) {
   DM_CHECK(ids.numel() <= std::numeric_limits<int32_t>::max(), "embedding: {} ids at once", ids.numel());
   DM_CHECK(weight.parts.size() <= 1, "embedding: the weight has {} parts, expected one", weight.parts.size());
   const at::Tensor dense_ids = ids.to(at::kLong).contiguous();
-  if (weight.parts.empty()) return Embedding::apply(dense_ids, weight.value.contiguous(), at::Tensor());
+  if (weight.parts.empty()) return Embedding::apply(dense_ids, weight.value.contiguous(), std::nullopt);
   const at::Tensor& gradient = weight.parts[0].gradient;
   DM_CHECK_SHAPE("embedding", gradient, at::kFloat, weight.value.size(0), weight.value.size(1));
   DM_CHECK(gradient.is_contiguous(), "embedding: the part's gradient is not contiguous");
   // A stand-in that requires a gradient: autograd comes here although the weight itself may ask for none.
   const at::Tensor value = weight.value.detach().contiguous().requires_grad_();
-  return Embedding::apply(dense_ids, value, gradient);
+  return Embedding::apply(dense_ids, value, std::optional(gradient));
 }
 
 }  // namespace dm::kernels

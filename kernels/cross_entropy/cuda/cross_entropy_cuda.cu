@@ -59,10 +59,11 @@ __device__ ExpSum sum_over_block(ExpSum mine) {
 template <class T>
 inline constexpr int kWide = 16 / sizeof(T);
 
-/// wide(pack, its place) for this thread's share of a row, kBatch loads in flight; single(place) for what is
-/// left at the row's end.
+/// The packs of a row that thread t has are t, t + kThreads, ..: wide(pack, its number) for this thread's,
+/// with kBatch loads in flight; and the elements behind the last whole pack are the first threads':
+/// single(element).
 template <class T, class Wide, class Single>
-__device__ void for_row(T* row, int64_t vocabulary, const Wide& wide, const Single& single) {
+__device__ void for_row(const T* row, int64_t vocabulary, const Wide& wide, const Single& single) {
   const int64_t packs = vocabulary / kWide<T>;
   for (int64_t begin = threadIdx.x; begin < packs; begin += kBatch * kThreads) {
     Pack<T, kWide<T>> batch[kBatch];
@@ -71,35 +72,41 @@ __device__ void for_row(T* row, int64_t vocabulary, const Wide& wide, const Sing
       batch[k] = Pack<T, kWide<T>>::of(row + (begin + k * kThreads) * kWide<T>, begin + k * kThreads < packs);
 #pragma unroll
     for (int k = 0; k < kBatch; ++k)
-      if (begin + k * kThreads < packs) wide(batch[k], row + (begin + k * kThreads) * kWide<T>);
+      if (begin + k * kThreads < packs) wide(batch[k], begin + k * kThreads);
   }
   const int64_t rest = packs * kWide<T> + threadIdx.x;
-  if (rest < vocabulary) single(row + rest);
+  if (rest < vocabulary) single(rest);
 }
 
+/// Leaves the whole packs of the row in `copy`, if there is one.
 template <class T>
-__device__ ExpSum exp_sum(T* row, int64_t vocabulary) {
+__device__ ExpSum exp_sum(const T* row, int64_t vocabulary, T* copy) {
   ExpSum mine;
   for_row(
-      row, vocabulary, [&](const Pack<T, kWide<T>>& values, T*) { mine = with<kWide<T>>(mine, values); },
-      [&](T* at) {
-        const float value[1] = {to_float(*at)};
+      row, vocabulary,
+      [&](const Pack<T, kWide<T>>& values, int64_t pack) {
+        if (copy != nullptr) values.to(copy + pack * kWide<T>);
+        mine = with<kWide<T>>(mine, values);
+      },
+      [&](int64_t i) {
+        const float value[1] = {to_float(row[i])};
         mine = with<1>(mine, value);
       });
   return sum_over_block(mine);
 }
 
+/// `copy` as exp_sum() left it, or the row itself. Every thread reads the packs that it wrote.
 template <class T>
-__device__ void to_gradient(T* row, int64_t vocabulary, float most, float inverse) {
+__device__ void to_gradient(T* row, const T* copy, int64_t vocabulary, float most, float inverse) {
   for_row(
-      row, vocabulary,
-      [&](const Pack<T, kWide<T>>& values, T* at) {
+      copy, vocabulary,
+      [&](const Pack<T, kWide<T>>& values, int64_t pack) {
         float p[kWide<T>];
 #pragma unroll
         for (int i = 0; i < kWide<T>; ++i) p[i] = exp_below(values[i], most) * inverse;
-        Pack<T, kWide<T>>::of(p).to(at);
+        Pack<T, kWide<T>>::of(p).to(row + pack * kWide<T>);
       },
-      [&](T* at) { put(at, exp_below(to_float(*at), most) * inverse); });
+      [&](int64_t i) { put(row + i, exp_below(to_float(row[i]), most) * inverse); });
 }
 
 template <class T>
@@ -110,8 +117,11 @@ __device__ void fill_zero(T* row, int64_t vocabulary) {
   if (rest < vocabulary) put(row + rest, 0.f);
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads, 3) row_kernel(const CrossEntropyRows args) {
+/// kCopied: the row fits into shared memory, and is read once; else the second time comes out of
+/// a cache that the other blocks' rows may have filled.
+template <class T, bool kCopied>
+__global__ void __launch_bounds__(kThreads, kCopied ? 2 : 3) row_kernel(const CrossEntropyRows args) {
+  extern __shared__ uint4 memory[];
   const int64_t at = blockIdx.x;
   T* const row = static_cast<T*>(args.logits) + at * args.stride;
   if (args.mask[at] == 0) {
@@ -122,12 +132,13 @@ __global__ void __launch_bounds__(kThreads, 3) row_kernel(const CrossEntropyRows
   const int64_t target = args.targets[at];
   const bool known = target >= 0 && target < args.vocabulary;
   const float chosen = known ? to_float(row[target]) : CUDART_NAN_F;  // before the row becomes its gradient
-  ExpSum all = exp_sum(row, args.vocabulary);
+  T* const copy = kCopied && args.gradient ? reinterpret_cast<T*>(memory) : nullptr;
+  ExpSum all = exp_sum(row, args.vocabulary, copy);
   if (!known) all.sum = CUDART_NAN_F;
   if (threadIdx.x == 0) args.nll[at] = logf(all.sum) + (all.most - chosen);
   if (!args.gradient) return;
   const float inverse = 1.f / all.sum;
-  to_gradient(row, args.vocabulary, all.most, inverse);
+  to_gradient<T>(row, kCopied ? copy : row, args.vocabulary, all.most, inverse);
   __syncthreads();
   if (threadIdx.x == 0 && known) put(row + target, exp_below(chosen, all.most) * inverse - 1.f);
 }
@@ -146,13 +157,24 @@ __global__ void __launch_bounds__(1024) sum_kernel(const float* values, int64_t 
   if (thread == 0) *sum = static_cast<float>(sums[0]);
 }
 
+template <class T>
+cudaError_t launch(const CrossEntropyRows& args, cudaStream_t stream) {
+  constexpr int64_t kMostShared = 227 << 10;  // of a block on compute capability 9.0
+  const int64_t row_bytes = args.vocabulary / kWide<T> * 16;
+  const bool copied = args.gradient && row_bytes + int64_t{kWarps * sizeof(ExpSum)} <= kMostShared;
+  const auto kernel = copied ? row_kernel<T, true> : row_kernel<T, false>;
+  const int bytes = copied ? static_cast<int>(row_bytes) : 0;
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess) return error;
+  kernel<<<static_cast<unsigned>(args.rows), kThreads, bytes, stream>>>(args);
+  return cudaGetLastError();
+}
+
 }  // namespace
 
 cudaError_t cross_entropy_rows(const CrossEntropyRows& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
-  const auto kernel = args.element == Element::kFloat32 ? row_kernel<float> : row_kernel<bf16>;
-  kernel<<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
-  return cudaGetLastError();
+  return args.element == Element::kFloat32 ? launch<float>(args, stream) : launch<bf16>(args, stream);
 }
 
 cudaError_t sum_losses(const float* values, int64_t count, float* sum, cudaStream_t stream) {

@@ -75,22 +75,44 @@ class Backward {
   }
 
  private:
+  /// All loads are under way before the first of them is needed.
   __device__ void fetch(int64_t t) {
-    const int64_t row = place_.row * in_.shape.length;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < kBlock * kChannels; i += kBackwardThreads) {
-      const int token = i / kChannels, channel = i % kChannels;
-      const bool there = t + token < place_.end && first_channel_ + channel < in_.shape.channels;
-      shared_.x[token][channel] = there ? read(in_.x, row + t + token, first_channel_ + channel) : 0.f;
-      shared_.dt[token][channel] = there ? read(in_.dt, row + t + token, first_channel_ + channel) : 0.f;
-      shared_.dy[token][channel] = there ? read(args_.dy, row + t + token, first_channel_ + channel) : 0.f;
+    constexpr int kOfTokens = kBlock * kChannels / kBackwardThreads;
+    constexpr int kOfStates = kBlock * kWidth / kBackwardThreads, kAtOnce = kOfStates < 4 ? kOfStates : 4;
+    const int64_t row = place_.row * in_.shape.length + t;
+    uint32_t x[kOfTokens], dt[kOfTokens], dy[kOfTokens];
+#pragma unroll
+    for (int k = 0; k < kOfTokens; ++k) {
+      const int i = k * kBackwardThreads + threadIdx.x, token = i / kChannels;
+      const int64_t channel = first_channel_ + i % kChannels;
+      const bool there = t + token < place_.end && channel < in_.shape.channels;
+      x[k] = there ? bits(in_.x, row + token, channel) : 0;
+      dt[k] = there ? bits(in_.dt, row + token, channel) : 0;
+      dy[k] = there ? bits(args_.dy, row + token, channel) : 0;
     }
-#pragma unroll 2
-    for (int i = threadIdx.x; i < kBlock * kWidth; i += kBackwardThreads) {
-      const int token = i / kWidth, n = i % kWidth;
-      const bool there = t + token < place_.end && n < in_.shape.states;
-      shared_.b[token][n] = there ? read(in_.b, row + t + token, n) : 0.f;
-      shared_.c[token][n] = there ? read(in_.c, row + t + token, n) : 0.f;
+#pragma unroll 1
+    for (int first = 0; first < kOfStates; first += kAtOnce) {
+      uint32_t b[kAtOnce], c[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int i = (first + k) * kBackwardThreads + threadIdx.x, token = i / kWidth, n = i % kWidth;
+        const bool there = t + token < place_.end && n < in_.shape.states;
+        b[k] = there ? bits(in_.b, row + token, n) : 0;
+        c[k] = there ? bits(in_.c, row + token, n) : 0;
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int i = (first + k) * kBackwardThreads + threadIdx.x;
+        shared_.b[i / kWidth][i % kWidth] = value(in_.b, b[k]);
+        shared_.c[i / kWidth][i % kWidth] = value(in_.c, c[k]);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kOfTokens; ++k) {
+      const int i = k * kBackwardThreads + threadIdx.x, token = i / kChannels, channel = i % kChannels;
+      shared_.x[token][channel] = value(in_.x, x[k]);
+      shared_.dt[token][channel] = value(in_.dt, dt[k]);
+      shared_.dy[token][channel] = value(args_.dy, dy[k]);
     }
     if (threadIdx.x < kBlock) shared_.begins[threadIdx.x] = begins(in_, place_.row, t + threadIdx.x);
   }

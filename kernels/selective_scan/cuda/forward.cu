@@ -81,25 +81,25 @@ class Forward {
     const int64_t row = place_.row * in_.shape.length;
     for_tokens([&](int k, int token, int channel) {
       const bool there = t + token < place_.end && first_channel_ + channel < in_.shape.channels;
-      x_[k] = there ? read(in_.x, row + t + token, first_channel_ + channel) : 0.f;
-      dt_[k] = there ? read(in_.dt, row + t + token, first_channel_ + channel) : 0.f;
+      x_[k] = there ? bits(in_.x, row + t + token, first_channel_ + channel) : 0;
+      dt_[k] = there ? bits(in_.dt, row + t + token, first_channel_ + channel) : 0;
     });
     for_states([&](int k, int token, int n) {
       const bool there = t + token < place_.end && n < in_.shape.states;
-      b_[k] = there ? read(in_.b, row + t + token, n) : 0.f;
-      c_[k] = there ? read(in_.c, row + t + token, n) : 0.f;
+      b_[k] = there ? bits(in_.b, row + t + token, n) : 0;
+      c_[k] = there ? bits(in_.c, row + t + token, n) : 0;
     });
     if (threadIdx.x < kTile) begins_ = begins(in_, place_.row, t + threadIdx.x);
   }
 
   __device__ void arrive() {
     for_tokens([&](int k, int token, int channel) {
-      shared_.x[token][channel] = x_[k];
-      shared_.dt[token][channel] = dt_[k];
+      shared_.x[token][channel] = value(in_.x, x_[k]);
+      shared_.dt[token][channel] = value(in_.dt, dt_[k]);
     });
     for_states([&](int k, int token, int n) {
-      shared_.b[token][n] = b_[k];
-      shared_.c[token][n] = c_[k];
+      shared_.b[token][n] = value(in_.b, b_[k]);
+      shared_.c[token][n] = value(in_.c, c_[k]);
     });
     if (threadIdx.x < kTile) shared_.begins[threadIdx.x] = begins_;
   }
@@ -154,8 +154,8 @@ class Forward {
   const int64_t first_channel_;
   const int lane_, channel_;  // in the channel, in the block
   const StatePart part_;
-  float state_[kStates], a2_[kStates], d_;                                        // a2: a log2(e)
-  float x_[kTokenValues], dt_[kTokenValues], b_[kStateValues], c_[kStateValues];  // of the next tile
+  float state_[kStates], a2_[kStates], d_;                                           // a2: a log2(e)
+  uint32_t x_[kTokenValues], dt_[kTokenValues], b_[kStateValues], c_[kStateValues];  // the next tile's bits
   bool begins_ = false;
 };
 

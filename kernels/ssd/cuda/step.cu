@@ -12,6 +12,23 @@ namespace {
 constexpr int kThreads = 128;
 constexpr float kLog2E = 1.4426950408889634f;
 
+template <int kEach>
+__device__ void load(const float* from, float (&values)[kEach]) {
+  if constexpr (kEach == 4) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+  } else {
+    values[0] = *from;
+  }
+}
+template <int kEach>
+__device__ void store(float* to, const float (&values)[kEach]) {
+  if constexpr (kEach == 4)
+    *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+  else
+    *to = values[0];
+}
+
 /// kLanes threads have one row of states, kEach neighbours a thread at a time.
 template <int kLanes, int kEach>
 __global__ void __launch_bounds__(kThreads) state_step_kernel(const StateStep args) {
@@ -23,27 +40,26 @@ __global__ void __launch_bounds__(kThreads) state_step_kernel(const StateStep ar
   const int64_t column = there ? row % (args.heads * args.head_dim) : 0, head = column / args.head_dim;
   const int64_t first = head / (args.heads / args.groups) * args.states;  // of the group's B and C
   const float x = read(args.x, batch, column), dt = read(args.dt, batch, head), dt2 = dt * kLog2E;
-  const float decay = args.a_by_state ? 0.f : exp2_fast(dt2 * args.a[head]);
+  const float decay = args.a_by_state ? 0.f : exp2_fast(dt2 * args.a[head]), input = dt * x;
   float* const state = args.state + (there ? row : 0) * args.states;
   float y = 0.f;
   for (int64_t n = lane * kEach; there && n < args.states; n += kLanes * kEach) {
-    float s[kEach];
-    if constexpr (kEach == 4) {
-      const float4 four = *reinterpret_cast<const float4*>(state + n);
-      s[0] = four.x, s[1] = four.y, s[2] = four.z, s[3] = four.w;
-    } else {
-      s[0] = state[n];
+    float s[kEach], a[kEach];
+    uint32_t b[kEach], c[kEach];  // not looked at before all are under way
+    load<kEach>(state + n, s);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      b[i] = bits(args.b, batch, first + n + i);
+      c[i] = bits(args.c, batch, first + n + i);
+      a[i] = args.a_by_state ? args.a[head * args.states + n + i] : 0.f;
     }
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const float keep = args.a_by_state ? exp2_fast(dt2 * args.a[head * args.states + n + i]) : decay;
-      s[i] = keep * s[i] + dt * x * read(args.b, batch, first + n + i);
-      y += s[i] * read(args.c, batch, first + n + i);
+      const float keep = args.a_by_state ? exp2_fast(dt2 * a[i]) : decay;
+      s[i] = keep * s[i] + input * value(args.b, b[i]);
+      y += s[i] * value(args.c, c[i]);
     }
-    if constexpr (kEach == 4)
-      *reinterpret_cast<float4*>(state + n) = make_float4(s[0], s[1], s[2], s[3]);
-    else
-      state[n] = s[0];
+    store<kEach>(state + n, s);
   }
   y = lane_sum(y, kLanes);
   if (there && lane == 0) write(args.y, args.x.element, row, y + args.d[head] * x);

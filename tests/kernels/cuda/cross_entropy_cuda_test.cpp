@@ -45,7 +45,7 @@ Tensors on_gpu(const GpuInputs& inputs) {
 
 void compare(int64_t tokens, int64_t width, int64_t vocabulary, at::ScalarType dtype) {
   SCOPED_TRACE(fmt::format("{} T {} D {} V {}", short_name(dtype), tokens, width, vocabulary));
-  expect_gpu_close(std::string("cross-entropy ") + short_name(dtype), loss,
+  expect_gpu_close(fmt::format("cross-entropy {}", short_name(dtype)), loss,
                    inputs(tokens, width, vocabulary, dtype), bars(dtype), {true, false});
 }
 
