@@ -75,45 +75,38 @@ class Backward {
   }
 
  private:
-  /// All loads are under way before the first of them is needed.
+  using OfTokens = Fours<kBlock, kChannels, kBackwardThreads>;
+  using OfStates = Fours<kBlock, kWidth, kBackwardThreads>;
+
+  /// All loads are under way before the first of them is looked at.
   __device__ void fetch(int64_t t) {
-    constexpr int kOfTokens = kBlock * kChannels / kBackwardThreads;
-    constexpr int kOfStates = kBlock * kWidth / kBackwardThreads, kAtOnce = kOfStates < 4 ? kOfStates : 4;
-    const int64_t row = place_.row * in_.shape.length + t;
-    uint32_t x[kOfTokens], dt[kOfTokens], dy[kOfTokens];
-#pragma unroll
-    for (int k = 0; k < kOfTokens; ++k) {
-      const int i = k * kBackwardThreads + threadIdx.x, token = i / kChannels;
-      const int64_t channel = first_channel_ + i % kChannels;
-      const bool there = t + token < place_.end && channel < in_.shape.channels;
-      x[k] = there ? bits(in_.x, row + token, channel) : 0;
-      dt[k] = there ? bits(in_.dt, row + token, channel) : 0;
-      dy[k] = there ? bits(args_.dy, row + token, channel) : 0;
-    }
-#pragma unroll 1
-    for (int first = 0; first < kOfStates; first += kAtOnce) {
-      uint32_t b[kAtOnce], c[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int i = (first + k) * kBackwardThreads + threadIdx.x, token = i / kWidth, n = i % kWidth;
-        const bool there = t + token < place_.end && n < in_.shape.states;
-        b[k] = there ? bits(in_.b, row + token, n) : 0;
-        c[k] = there ? bits(in_.c, row + token, n) : 0;
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int i = (first + k) * kBackwardThreads + threadIdx.x;
-        shared_.b[i / kWidth][i % kWidth] = value(in_.b, b[k]);
-        shared_.c[i / kWidth][i % kWidth] = value(in_.c, c[k]);
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kOfTokens; ++k) {
-      const int i = k * kBackwardThreads + threadIdx.x, token = i / kChannels, channel = i % kChannels;
-      shared_.x[token][channel] = value(in_.x, x[k]);
-      shared_.dt[token][channel] = value(in_.dt, dt[k]);
-      shared_.dy[token][channel] = value(args_.dy, dy[k]);
-    }
+    const SelectiveShape& shape = in_.shape;
+    const int64_t row = place_.row * shape.length + t, tokens = place_.end - t;
+    FourBits x[OfTokens::kCount], dt[OfTokens::kCount], dy[OfTokens::kCount], b[OfStates::kCount],
+        c[OfStates::kCount];
+    const bool x_fours = in_fours(in_.x, shape.channels), dt_fours = in_fours(in_.dt, shape.channels),
+               dy_fours = in_fours(args_.dy, shape.channels), b_fours = in_fours(in_.b, shape.states),
+               c_fours = in_fours(in_.c, shape.states);
+    OfTokens::each([&](int k, int token, int channel) {
+      const int64_t width = token < tokens ? shape.channels : 0;
+      x[k] = four_bits(in_.x, row + token, first_channel_ + channel, width, x_fours);
+      dt[k] = four_bits(in_.dt, row + token, first_channel_ + channel, width, dt_fours);
+      dy[k] = four_bits(args_.dy, row + token, first_channel_ + channel, width, dy_fours);
+    });
+    OfStates::each([&](int k, int token, int n) {
+      const int64_t width = token < tokens ? shape.states : 0;
+      b[k] = four_bits(in_.b, row + token, n, width, b_fours);
+      c[k] = four_bits(in_.c, row + token, n, width, c_fours);
+    });
+    OfTokens::each([&](int k, int token, int channel) {
+      *reinterpret_cast<float4*>(&shared_.x[token][channel]) = four_values(in_.x, x[k]);
+      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = four_values(in_.dt, dt[k]);
+      *reinterpret_cast<float4*>(&shared_.dy[token][channel]) = four_values(args_.dy, dy[k]);
+    });
+    OfStates::each([&](int k, int token, int n) {
+      *reinterpret_cast<float4*>(&shared_.b[token][n]) = four_values(in_.b, b[k]);
+      *reinterpret_cast<float4*>(&shared_.c[token][n]) = four_values(in_.c, c[k]);
+    });
     if (threadIdx.x < kBlock) shared_.begins[threadIdx.x] = begins(in_, place_.row, t + threadIdx.x);
   }
 
@@ -243,14 +236,17 @@ class Backward {
 
   __device__ void store(int64_t t) const {
     const SelectiveShape& shape = in_.shape;
-    const int64_t row = place_.row * shape.length;
-    for (int i = threadIdx.x; i < kBlock * kChannels; i += kBackwardThreads) {
-      const int token = i / kChannels, channel = i % kChannels;
-      if (t + token >= place_.end || first_channel_ + channel >= shape.channels) continue;
-      const int64_t at = (row + t + token) * shape.channels + first_channel_ + channel;
-      write(args_.dx, in_.x.element, at, shared_.x[token][channel]);
-      write(args_.ddt, in_.dt.element, at, shared_.dt[token][channel]);
-    }
+    const int64_t row = place_.row * shape.length + t;
+    OfTokens::each([&](int, int token, int column) {
+      const int64_t channel = first_channel_ + column, at = (row + token) * shape.channels + channel;
+      if (t + token >= place_.end || channel >= shape.channels) return;
+      const auto four = [&](void* to, Element element, const float& from) {
+        write_four(to, element, at, reinterpret_cast<const float4&>(from), shape.channels - channel,
+                   shape.channels % 4 == 0);
+      };
+      four(args_.dx, in_.x.element, shared_.x[token][column]);
+      four(args_.ddt, in_.dt.element, shared_.dt[token][column]);
+    });
   }
 
   __device__ void finish() {

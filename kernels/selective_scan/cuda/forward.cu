@@ -15,7 +15,7 @@ class Forward {
   static constexpr int kChannels = Shape::kChannels, kWidth = Shape::kWidth;
   static constexpr int kTile = kLanes == 4 ? 16 : 8;  // tokens; divides kSavedTokens
 
-  struct Shared {
+  struct alignas(16) Shared {
     float x[kTile][kChannels];  // y in its place once a token is done
     float dt[kTile][kChannels];
     float b[kTile][kWidth], c[kTile][kWidth];
@@ -30,7 +30,11 @@ class Forward {
         first_channel_(int64_t{blockIdx.x} * kChannels),
         lane_(threadIdx.x % kLanes),
         channel_(threadIdx.x / kLanes),
-        part_(args.in.shape, first_channel_ + channel_, lane_ * kStates) {
+        part_(args.in.shape, first_channel_ + channel_, lane_ * kStates),
+        x_fours_(in_fours(in_.x, in_.shape.channels)),
+        dt_fours_(in_fours(in_.dt, in_.shape.channels)),
+        b_fours_(in_fours(in_.b, in_.shape.states)),
+        c_fours_(in_fours(in_.c, in_.shape.states)) {
     const float* const starts = segments.count > 1 ? segments.states : in_.initial_state;
     part_.load(state_block(starts, in_.shape, place_.row * segments.count + place_.segment), state_);
     part_.load(in_.a, a2_);
@@ -56,50 +60,33 @@ class Forward {
   }
 
  private:
-  static constexpr int kTokenValues = (kTile * kChannels + kThreads - 1) / kThreads;  // a thread fetches
-  static constexpr int kStateValues = kTile * kWidth / kThreads;
-
-  /// visit(k, token of the tile, channel of the block) for this thread's share of a tile.
-  template <class Visit>
-  static __device__ void for_tokens(const Visit& visit) {
-#pragma unroll
-    for (int k = 0; k < kTokenValues; ++k) {
-      const int i = k * kThreads + threadIdx.x;
-      if (i < kTile * kChannels) visit(k, i / kChannels, i % kChannels);
-    }
-  }
-  template <class Visit>
-  static __device__ void for_states(const Visit& visit) {
-#pragma unroll
-    for (int k = 0; k < kStateValues; ++k) {
-      const int i = k * kThreads + threadIdx.x;
-      visit(k, i / kWidth, i % kWidth);
-    }
-  }
+  using OfTokens = Fours<kTile, kChannels, kThreads>;
+  using OfStates = Fours<kTile, kWidth, kThreads>;
 
   __device__ void fetch(int64_t t) {
-    const int64_t row = place_.row * in_.shape.length;
-    for_tokens([&](int k, int token, int channel) {
-      const bool there = t + token < place_.end && first_channel_ + channel < in_.shape.channels;
-      x_[k] = there ? bits(in_.x, row + t + token, first_channel_ + channel) : 0;
-      dt_[k] = there ? bits(in_.dt, row + t + token, first_channel_ + channel) : 0;
+    const SelectiveShape& shape = in_.shape;
+    const int64_t row = place_.row * shape.length + t, tokens = place_.end - t;
+    OfTokens::each([&](int k, int token, int channel) {
+      const int64_t width = token < tokens ? shape.channels : 0;
+      x_[k] = four_bits(in_.x, row + token, first_channel_ + channel, width, x_fours_);
+      dt_[k] = four_bits(in_.dt, row + token, first_channel_ + channel, width, dt_fours_);
     });
-    for_states([&](int k, int token, int n) {
-      const bool there = t + token < place_.end && n < in_.shape.states;
-      b_[k] = there ? bits(in_.b, row + t + token, n) : 0;
-      c_[k] = there ? bits(in_.c, row + t + token, n) : 0;
+    OfStates::each([&](int k, int token, int n) {
+      const int64_t width = token < tokens ? shape.states : 0;
+      b_[k] = four_bits(in_.b, row + token, n, width, b_fours_);
+      c_[k] = four_bits(in_.c, row + token, n, width, c_fours_);
     });
     if (threadIdx.x < kTile) begins_ = begins(in_, place_.row, t + threadIdx.x);
   }
 
   __device__ void arrive() {
-    for_tokens([&](int k, int token, int channel) {
-      shared_.x[token][channel] = value(in_.x, x_[k]);
-      shared_.dt[token][channel] = value(in_.dt, dt_[k]);
+    OfTokens::each([&](int k, int token, int channel) {
+      *reinterpret_cast<float4*>(&shared_.x[token][channel]) = four_values(in_.x, x_[k]);
+      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = four_values(in_.dt, dt_[k]);
     });
-    for_states([&](int k, int token, int n) {
-      shared_.b[token][n] = value(in_.b, b_[k]);
-      shared_.c[token][n] = value(in_.c, c_[k]);
+    OfStates::each([&](int k, int token, int n) {
+      *reinterpret_cast<float4*>(&shared_.b[token][n]) = four_values(in_.b, b_[k]);
+      *reinterpret_cast<float4*>(&shared_.c[token][n]) = four_values(in_.c, c_[k]);
     });
     if (threadIdx.x < kTile) shared_.begins[threadIdx.x] = begins_;
   }
@@ -139,11 +126,14 @@ class Forward {
   }
 
   __device__ void store(int64_t t) const {
-    const int64_t row = place_.row * in_.shape.length;
-    for_tokens([&](int, int token, int channel) {
-      if (t + token < place_.end && first_channel_ + channel < in_.shape.channels)
-        write(args_.y, in_.x.element, (row + t + token) * in_.shape.channels + first_channel_ + channel,
-              shared_.x[token][channel]);
+    const SelectiveShape& shape = in_.shape;
+    const int64_t row = place_.row * shape.length + t;
+    OfTokens::each([&](int, int token, int column) {
+      const int64_t channel = first_channel_ + column;
+      if (t + token < place_.end && channel < shape.channels)
+        write_four(args_.y, in_.x.element, (row + token) * shape.channels + channel,
+                   *reinterpret_cast<const float4*>(&shared_.x[token][column]), shape.channels - channel,
+                   shape.channels % 4 == 0);
     });
   }
 
@@ -154,8 +144,10 @@ class Forward {
   const int64_t first_channel_;
   const int lane_, channel_;  // in the channel, in the block
   const StatePart part_;
-  float state_[kStates], a2_[kStates], d_;                                           // a2: a log2(e)
-  uint32_t x_[kTokenValues], dt_[kTokenValues], b_[kStateValues], c_[kStateValues];  // the next tile's bits
+  float state_[kStates], a2_[kStates], d_;  // a2: a log2(e)
+  const bool x_fours_, dt_fours_, b_fours_, c_fours_;
+  FourBits x_[OfTokens::kCount], dt_[OfTokens::kCount], b_[OfStates::kCount],
+      c_[OfStates::kCount];  // next tile
   bool begins_ = false;
 };
 

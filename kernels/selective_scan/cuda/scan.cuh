@@ -21,6 +21,21 @@ struct Layout {
   static constexpr int kWidth = kLanes * kStates;      // N rounded up
 };
 
+/// visit(k, token, column) for this thread's k-th four neighbours of a tile [kTokens, kColumns].
+template <int kTokens, int kColumns, int kThreads>
+struct Fours {
+  static constexpr int kAll = kTokens * kColumns / 4;
+  static constexpr int kCount = (kAll + kThreads - 1) / kThreads;  // of a thread
+  template <class Visit>
+  static __device__ void each(const Visit& visit) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      const int i = k * kThreads + threadIdx.x;
+      if (kAll % kThreads == 0 || i < kAll) visit(k, i / (kColumns / 4), i % (kColumns / 4) * 4);
+    }
+  }
+};
+
 /// Segments of the sequence that run at the same time, `tokens` each but the last.
 struct Segments {
   int64_t count, tokens;

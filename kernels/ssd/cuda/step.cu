@@ -29,6 +29,26 @@ __device__ void store(float* to, const float (&values)[kEach]) {
     *to = values[0];
 }
 
+/// Bits of kEach neighbours of a row of B or C.
+template <int kEach>
+struct Neighbours {
+  FourBits bits;
+  __device__ Neighbours(const Rows& rows, int64_t row, int64_t i) {
+    if constexpr (kEach == 4)
+      bits = four_bits(rows, row, i, i + 4, in_fours(rows, 4));
+    else
+      bits.words[0] = cuda::bits(rows, row, i);
+  }
+  __device__ void values(const Rows& rows, float (&v)[kEach]) const {
+    if constexpr (kEach == 4) {
+      const float4 four = four_values(rows, bits);
+      v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+    } else {
+      v[0] = value(rows, bits.words[0]);
+    }
+  }
+};
+
 /// kLanes threads have one row of states, kEach neighbours a thread at a time.
 template <int kLanes, int kEach>
 __global__ void __launch_bounds__(kThreads) state_step_kernel(const StateStep args) {
@@ -45,19 +65,18 @@ __global__ void __launch_bounds__(kThreads) state_step_kernel(const StateStep ar
   float y = 0.f;
   for (int64_t n = lane * kEach; there && n < args.states; n += kLanes * kEach) {
     float s[kEach], a[kEach];
-    uint32_t b[kEach], c[kEach];  // not looked at before all are under way
     load<kEach>(state + n, s);
+    const Neighbours<kEach> b(args.b, batch, first + n), c(args.c, batch, first + n);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      b[i] = bits(args.b, batch, first + n + i);
-      c[i] = bits(args.c, batch, first + n + i);
-      a[i] = args.a_by_state ? args.a[head * args.states + n + i] : 0.f;
-    }
+    for (int i = 0; i < kEach; ++i) a[i] = args.a_by_state ? args.a[head * args.states + n + i] : 0.f;
+    float bs[kEach], cs[kEach];  // all loads are under way before one is looked at
+    b.values(args.b, bs);
+    c.values(args.c, cs);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const float keep = args.a_by_state ? exp2_fast(dt2 * a[i]) : decay;
-      s[i] = keep * s[i] + input * value(args.b, b[i]);
-      y += s[i] * value(args.c, c[i]);
+      s[i] = keep * s[i] + input * bs[i];
+      y += s[i] * cs[i];
     }
     store<kEach>(state + n, s);
   }
