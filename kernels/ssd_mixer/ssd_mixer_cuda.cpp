@@ -185,7 +185,7 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     convolve(call, p, stream);
     scan(call, p, gradient && !form.recompute_scan, stream);
     at::Tensor out = gate(call, p, stream);
-    if (form.recompute_scan) p.dt = p.states = {};
+    if (form.recompute_scan) p.dt = p.states = at::Tensor();
     context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx, p.dt,
                                 p.states, form.recompute_scan ? at::Tensor() : p.y, p.root});
     keep_form(*context, form);

@@ -57,7 +57,8 @@ class Mamba2 final : public Mixer {
         .eps = config.norm_eps,
         .dt_min = std::max(0.0, config.dt_limit_min),
         .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
-        .chunk = config.chunk_size};
+        .chunk = config.chunk_size,
+        .recompute_scan = config.recompute == "scan"};
   }
 
   at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,

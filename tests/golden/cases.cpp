@@ -9,6 +9,7 @@
 #include "kernels/adamw/adamw.h"
 #include "model/language_model.h"
 #include "model/layers/registry.h"
+#include "model/matrices.h"
 #include "tests/golden/tolerance.h"
 
 namespace dm::golden {
@@ -30,7 +31,7 @@ class Comparisons {
  public:
   void add(const std::string& quantity, const at::Tensor& a, const at::Tensor& b, double bound) {
     DM_REQUIRE(a.sizes() == b.sizes(), ExitCode::bad_data, "{}: computed and stored shapes differ", quantity);
-    all.push_back({quantity, l2(a.detach().to(at::kDouble) - b), bound, l2(b)});
+    all.push_back({quantity, l2(a.detach().to(at::kCPU, at::kDouble) - b), bound, l2(b)});
   }
   void relative(const std::string& quantity, const at::Tensor& a, const at::Tensor& b, double tolerance) {
     add(quantity, a, b, tolerance * l2(b));
@@ -38,8 +39,19 @@ class Comparisons {
   std::vector<Comparison> all;
 };
 
-at::Tensor leaf(const at::Tensor& values, at::ScalarType dtype) {
-  return values.to(dtype, /*non_blocking=*/false, /*copy=*/true).set_requires_grad(true);
+/// On a GPU a leaf's gradient is there from the start: the operations add to it in place.
+at::Tensor leaf(const at::Tensor& values, const Arithmetic& in) {
+  at::Tensor leaf =
+      values.to(in.device, in.dtype, /*non_blocking=*/false, /*copy=*/true).set_requires_grad(true);
+  if (!in.device.is_cpu()) leaf.mutable_grad() = at::zeros_like(leaf.detach());
+  return leaf;
+}
+
+void clear_gradient(const at::Tensor& leaf) {
+  if (leaf.is_cpu())
+    leaf.mutable_grad() = at::Tensor();
+  else
+    leaf.mutable_grad().zero_();
 }
 
 model::ModelConfig read_config(GoldenFile& file) {
@@ -60,9 +72,9 @@ model::ModelConfig read_config(GoldenFile& file) {
 /// The parameters as leaves, after checking that they are exactly the declared ones. `prefix` is put before
 /// stored names.
 model::Parameters read_parameters(GoldenFile& file, const std::vector<model::ParameterInfo>& infos,
-                                  const std::string& prefix, at::ScalarType dtype) {
+                                  const std::string& prefix, const Arithmetic& in) {
   model::Parameters leaves;
-  for (const auto& [name, values] : file.group("param")) leaves.emplace(prefix + name, leaf(values, dtype));
+  for (const auto& [name, values] : file.group("param")) leaves.emplace(prefix + name, leaf(values, in));
   std::set<std::string> declared;
   for (const model::ParameterInfo& info : infos) {
     declared.insert(info.name);
@@ -105,7 +117,8 @@ struct LayerFile {
 constexpr LayerFile kLayerFiles[] = {
     {"mixer", 'M', "mixer."}, {"differential", 'D', ""}, {"diff_scan", 'S', "mixer."}};
 
-std::vector<Comparison> run_layer(GoldenFile& file, const LayerFile& form, at::ScalarType dtype) {
+std::vector<Comparison> run_layer(GoldenFile& file, const LayerFile& form, const Arithmetic& in) {
+  const at::ScalarType dtype = in.dtype;
   model::ModelConfig config = read_config(file);
   config.head_dim = config.head_dim_plain = file.integer("head_dim");
   const model::LayerKind& kind = model::layer_kind(form.letter);
@@ -114,9 +127,9 @@ std::vector<Comparison> run_layer(GoldenFile& file, const LayerFile& form, at::S
 
   std::vector<model::ParameterInfo> infos;
   kind.declare(config, index, model::Declare(infos));
-  const model::Parameters parameters = read_parameters(file, infos, form.prefix, dtype);
-  const at::Tensor u = leaf(file.tensor("input/u"), dtype),
-                   seq_idx = file.tensor("input/seq_idx").to(at::kInt);
+  const model::Parameters parameters = read_parameters(file, infos, form.prefix, in);
+  const at::Tensor u = leaf(file.tensor("input/u"), in),
+                   seq_idx = file.tensor("input/seq_idx").to(in.device, at::kInt);
   DM_REQUIRE(u.size(0) == file.integer("batch") && u.size(1) == file.integer("length"), ExitCode::bad_data,
              "{}: u is not [batch, length, d_model]", file.path());
   const int64_t width = parameters
@@ -126,9 +139,11 @@ std::vector<Comparison> run_layer(GoldenFile& file, const LayerFile& form, at::S
   DM_REQUIRE(inner == width, ExitCode::bad_data, "{}: inner is {}, the layer's is {}", file.path(), inner,
              width);
 
-  const auto layer = kind.bind({config, index, model::Scope(parameters, "")});
+  model::Matrices matrices(parameters, dtype);
+  const auto layer =
+      kind.bind({config, index, model::Scope(parameters, "", in.device.is_cpu() ? nullptr : &matrices)});
   const at::Tensor y = model::normalised_output(*layer, u, seq_idx, config.norm_eps);
-  (y * file.tensor("input/dy").to(dtype)).sum().backward();
+  (y * file.tensor("input/dy").to(in.device, dtype)).sum().backward();
 
   Comparisons out;
   out.relative("y", y, file.tensor("output/y"), forward_tolerance(dtype));
@@ -150,7 +165,7 @@ class Trainer {
   Trainer(const std::vector<model::ParameterInfo>& infos, const model::Parameters& parameters)
       : infos_(infos), parameters_(parameters) {
     for (const auto& info : infos_) {
-      m_.push_back(at::zeros_like(parameters_.at(info.name).detach()));
+      m_.push_back(at::zeros_like(parameters_.at(info.name).detach().cpu()));
       v_.push_back(at::zeros_like(m_.back()));
     }
   }
@@ -158,18 +173,19 @@ class Trainer {
   /// Returns the norm before clipping.
   double step() {
     double squares = 0;
-    for (const auto& info : infos_) squares += std::pow(l2(parameters_.at(info.name).grad()), 2);
+    for (const auto& info : infos_) squares += std::pow(l2(parameters_.at(info.name).grad().cpu()), 2);
     const double size = std::sqrt(squares), scale = std::min(1.0, kClip / (size + 1e-6));
     ++steps_;
     for (size_t i = 0; i < infos_.size(); ++i) {
-      const at::Tensor weight = parameters_.at(infos_[i].name).detach(),
-                       gradient = parameters_.at(infos_[i].name).grad().contiguous();
+      const at::Tensor leaf = parameters_.at(infos_[i].name).detach(), weight = leaf.cpu(),
+                       gradient = parameters_.at(infos_[i].name).grad().cpu().contiguous();
       const kernels::AdamWStep step{kLearningRate, kBeta1, kBeta2, kEps, infos_[i].decay ? kDecay : 0,
                                     scale,         steps_};
       AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "adamw", [&] {
         kernels::adamw(weight.data_ptr<scalar_t>(), m_[i].data_ptr<scalar_t>(), v_[i].data_ptr<scalar_t>(),
                        gradient.data_ptr<scalar_t>(), weight.numel(), step);
       });
+      if (!leaf.is_cpu()) leaf.copy_(weight);
     }
     return size;
   }
@@ -181,7 +197,8 @@ class Trainer {
   int64_t steps_ = 0;
 };
 
-std::vector<Comparison> run_language_model(GoldenFile& file, at::ScalarType dtype) {
+std::vector<Comparison> run_language_model(GoldenFile& file, const Arithmetic& in) {
+  const at::ScalarType dtype = in.dtype;
   model::ModelConfig config = read_config(file);
   config.head_dim = file.integer("head_dim");
   config.head_dim_plain = 2 * config.head_dim;
@@ -189,14 +206,15 @@ std::vector<Comparison> run_language_model(GoldenFile& file, at::ScalarType dtyp
   config.pattern = file.text("pattern");
   config.vocab_size = file.integer("vocab");
   const auto infos = model::parameter_infos(config);
-  const model::Parameters parameters = read_parameters(file, infos, "", dtype);
-  const model::LanguageModel lm(config, parameters);
+  const model::Parameters parameters = read_parameters(file, infos, "", in);
+  model::LanguageModel lm(config, parameters);
 
-  const at::Tensor tokens = file.tensor("input/ids"), seq_idx = file.tensor("input/seq_idx").to(at::kInt);
+  const at::Tensor tokens = file.tensor("input/ids").to(in.device),
+                   seq_idx = file.tensor("input/seq_idx").to(in.device, at::kInt);
   DM_REQUIRE(seq_idx.size(0) == file.integer("batch") && seq_idx.size(1) == file.integer("length"),
              ExitCode::bad_data, "{}: seq_idx is not [batch, length]", file.path());
-  const at::Tensor mask = at::ones(seq_idx.sizes(), at::kByte), losses = file.tensor("output/loss"),
-                   norms = file.tensor("output/grad_norm");
+  const at::Tensor mask = at::ones(seq_idx.sizes(), seq_idx.options().dtype(at::kByte)),
+                   losses = file.tensor("output/loss"), norms = file.tensor("output/grad_norm");
   const int64_t steps = file.integer("steps");
   DM_REQUIRE(losses.numel() == steps && norms.numel() == steps, ExitCode::bad_data,
              "{}: not {} losses and norms", file.path(), steps);
@@ -206,14 +224,17 @@ std::vector<Comparison> run_language_model(GoldenFile& file, at::ScalarType dtyp
                file.tensor("output/logits"), forward_tolerance(dtype));
   Trainer trainer(infos, parameters);
   for (int64_t s = 0; s < steps; ++s) {
-    for (const auto& [name, weight] : parameters) weight.mutable_grad() = at::Tensor();
-    const at::Tensor loss = lm.loss_sum(tokens, seq_idx, mask) / mask.numel();
-    loss.backward();
+    for (const auto& [name, weight] : parameters) clear_gradient(weight);
+    // The sum's own gradient, divided afterwards: a GPU takes no other factor than 1 there.
+    const at::Tensor sum = lm.loss_sum(tokens, seq_idx, mask), loss = sum.detach() / mask.numel();
+    sum.backward();
+    for (const auto& [name, weight] : parameters) weight.mutable_grad() /= mask.numel();
     if (s == 0) compare_gradients(file, parameters, dtype, out);
     out.relative(fmt::format("loss[{}]", s), loss, losses[s],
                  s == 0 ? forward_tolerance(dtype) : trained_tolerance(dtype));
     out.relative(fmt::format("grad_norm[{}]", s), at::scalar_tensor(trainer.step(), at::kDouble), norms[s],
                  trained_tolerance(dtype));
+    lm.weights_changed();
   }
   const auto trained = file.group("trained");
   DM_REQUIRE(trained.size() == parameters.size(), ExitCode::bad_data,
@@ -225,13 +246,13 @@ std::vector<Comparison> run_language_model(GoldenFile& file, at::ScalarType dtyp
 
 }  // namespace
 
-std::vector<Comparison> run_case(const std::string& path, at::ScalarType dtype) {
+std::vector<Comparison> run_case(const std::string& path, const Arithmetic& in) {
   GoldenFile file(path);
   const std::string kind = file.text("kind");
   const auto run = [&] {
-    if (kind == "lm") return run_language_model(file, dtype);
+    if (kind == "lm") return run_language_model(file, in);
     for (const LayerFile& form : kLayerFiles)
-      if (kind == form.kind) return run_layer(file, form, dtype);
+      if (kind == form.kind) return run_layer(file, form, in);
     DM_FAIL(ExitCode::bad_data, "{}: unknown kind '{}'", path, kind);
   };
   auto comparisons = run();

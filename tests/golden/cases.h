@@ -17,8 +17,15 @@ struct Comparison {
   bool accepted() const { return error <= bound; }
 };
 
-/// All comparisons of the file in one dtype. Throws ExitCode::bad_data for what it does not know or does not
+/// What a file is computed in: float64 or float32 on the CPU, float32 on a GPU.
+struct Arithmetic {
+  Arithmetic(at::ScalarType dtype, at::Device device = at::kCPU) : dtype(dtype), device(device) {}  // NOLINT
+  at::ScalarType dtype;
+  at::Device device;
+};
+
+/// All comparisons of the file. Throws ExitCode::bad_data for what it does not know or does not
 /// use, and for parameters that are not exactly those of the layer or model it describes.
-std::vector<Comparison> run_case(const std::string& path, at::ScalarType dtype);
+std::vector<Comparison> run_case(const std::string& path, const Arithmetic& in);
 
 }  // namespace dm::golden

@@ -1,6 +1,8 @@
 // Every golden file of a folder through the model, in float64 and float32.
 //
-//   golden_test [--golden DIR]      (or DM_GOLDEN_DIR; by default the files beside the sources)
+//   golden_test [--golden DIR] [--device cuda]
+//
+// DIR may stand in DM_GOLDEN_DIR; by default it is the files beside the sources. On a GPU float32 alone.
 //
 // Prints a line a file and dtype: the quantity nearest its bound, its error, the bound. Exits 1 when anything
 // is beyond its bound, not a number, unknown, unused, or when there is no file.
@@ -14,6 +16,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "kernels/device/gpu.h"
 #include "tests/golden/cases.h"
 
 namespace dm::golden {
@@ -37,11 +40,11 @@ double strain(const Comparison& c) {
 }
 
 /// Prints the file's line and every failure; true when all is accepted.
-bool report(const std::string& path, at::ScalarType dtype) {
+bool report(const std::string& path, const Arithmetic& in) {
   const std::string name = std::filesystem::path(path).stem();
-  const char* type = dtype == at::kDouble ? "float64" : "float32";
+  const char* type = in.dtype == at::kDouble ? "float64" : "float32";
   try {
-    const std::vector<Comparison> comparisons = run_case(path, dtype);
+    const std::vector<Comparison> comparisons = run_case(path, in);
     const auto worst = std::max_element(comparisons.begin(), comparisons.end(),
                                         [](const auto& a, const auto& b) { return strain(a) < strain(b); });
     const bool good =
@@ -59,22 +62,36 @@ bool report(const std::string& path, at::ScalarType dtype) {
   }
 }
 
-std::string directory_of(int argc, char** argv) {
-  if (argc == 3 && std::string(argv[1]) == "--golden") return argv[2];
-  DM_REQUIRE(argc == 1, ExitCode::usage, "usage: golden_test [--golden DIR]");
+struct Wish {
+  std::string directory;
+  std::vector<Arithmetic> arithmetics = {at::kDouble, at::kFloat};
+};
+
+Wish parse(int argc, char** argv) {
   const char* variable = std::getenv("DM_GOLDEN_DIR");
-  return variable ? variable : DM_GOLDEN_FILES;
+  Wish wish{.directory = variable ? variable : DM_GOLDEN_FILES};
+  for (int i = 1; i < argc; i += 2) {
+    const std::string option = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    DM_REQUIRE((option == "--golden" && !value.empty()) || (option == "--device" && value == "cuda"),
+               ExitCode::usage, "usage: golden_test [--golden DIR] [--device cuda]");
+    if (option == "--golden") wish.directory = value;
+    if (option == "--device") wish.arithmetics = {{at::kFloat, at::kCUDA}};
+  }
+  return wish;
 }
 
 int run(int argc, char** argv) {
   at::set_num_threads(1);  // LibTorch's threads spin while they wait; layers this small would do nothing else
-  const std::vector<std::string> paths = golden_files(directory_of(argc, argv));
+  const Wish wish = parse(argc, argv);
+  const std::vector<std::string> paths = golden_files(wish.directory);
+  if (wish.arithmetics.front().device.is_cuda()) kernels::use_gpu(0);
   fmt::print("{:<32} {:<8} {:>4}  {:<46} {:>10} {:>10}\n", "file", "dtype", "n", "nearest its bound", "error",
              "bound");
   int failed = 0;
   for (const std::string& path : paths)
-    for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) failed += report(path, dtype) ? 0 : 1;
-  fmt::print("{} file(s), float64 and float32: {}\n", paths.size(),
+    for (const Arithmetic& in : wish.arithmetics) failed += report(path, in) ? 0 : 1;
+  fmt::print("{} file(s), {}: {}\n", paths.size(),
+             wish.arithmetics.size() == 2 ? "float64 and float32" : "float32 on the GPU",
              failed == 0 ? "all accepted" : fmt::format("{} FAILED", failed));
   return failed == 0 ? 0 : 1;
 }
