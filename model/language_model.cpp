@@ -22,8 +22,12 @@ void report(const LanguageModel::Taps* taps, int64_t layer, const at::Tensor& h)
 }
 
 DifferenceStats statistics(int64_t layer, const PlainDifference& d) {
-  const at::Tensor norm_1 = d.y_1.norm(2, -1), norm_2 = d.y_2.norm(2, -1);  // [B, L]
-  const at::Tensor cosine = (d.y_1 * d.y_2).sum(-1) / (norm_1 * norm_2).clamp_min(1e-30);
+  const auto wide = [](const at::Tensor& t) {
+    return t.scalar_type() == at::kBFloat16 ? t.to(at::kFloat) : t;
+  };
+  const at::Tensor y_1 = wide(d.y_1), y_2 = wide(d.y_2);
+  const at::Tensor norm_1 = y_1.norm(2, -1), norm_2 = y_2.norm(2, -1);  // [B, L]
+  const at::Tensor cosine = (y_1 * y_2).sum(-1) / (norm_1 * norm_2).clamp_min(1e-30);
   const auto mean = [](const at::Tensor& t) { return t.mean().item<double>(); };
   return {layer, mean(d.lambda), mean(norm_1), mean(norm_2), mean(cosine)};
 }

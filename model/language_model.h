@@ -73,6 +73,7 @@ class LanguageModel {
   const ModelConfig& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
   at::ScalarType activations() const { return activations_; }
+  at::Device device() const { return parameters_.begin()->second.device(); }
 
   /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer;
   /// -1 is the embedding.

@@ -20,8 +20,9 @@ constexpr int64_t kByteValues = 256;  // of the bytes tokenizer: ids below are b
 /// Adds the targets of some rows, all of one length, to the sums.
 void add_rows(EvalResult& sums, const model::LanguageModel& model, const Rows& rows) {
   at::Tensor per_target;
-  model.loss_sum(rows.tokens, rows.seq_idx, rows.mask, &per_target);
-  const at::Tensor losses = per_target.to(at::kDouble).contiguous();                 // [B, L]
+  const Rows there = rows.to(model.device());
+  model.loss_sum(there.tokens, there.seq_idx, there.mask, &per_target);
+  const at::Tensor losses = per_target.to(at::kCPU, at::kDouble).contiguous();       // [B, L]
   const at::Tensor targets = rows.tokens.narrow(1, 1, losses.size(1)).contiguous();  // [B, L]
   const auto* loss = losses.data_ptr<double>();
   const auto* target = targets.data_ptr<int64_t>();

@@ -93,6 +93,10 @@ constexpr Kind kKinds[] = {
 
 }  // namespace
 
+std::unique_ptr<RangeUpdate> Optimizer::on_gpu(const GpuRange&) const {
+  DM_FAIL(ExitCode::usage, "--optimizer: this update rule has no form for GPUs; give --device cpu, or adamw");
+}
+
 std::vector<std::string> optimizer_names() {
   std::vector<std::string> names;
   for (const Kind& kind : kKinds) names.emplace_back(kind.name);

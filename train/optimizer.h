@@ -75,7 +75,8 @@ class Optimizer {
   /// Names of the slots as checkpoints spell them; all start at zero.
   virtual std::vector<std::string> slots() const = 0;
   virtual void update(const UpdatePiece& piece, const UpdateStep& step) const = 0;
-  virtual std::unique_ptr<RangeUpdate> on_gpu(const GpuRange& range) const = 0;
+  /// Refuses (ExitCode::usage) unless the update rule has a form for GPUs.
+  virtual std::unique_ptr<RangeUpdate> on_gpu(const GpuRange& range) const;
 };
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config);

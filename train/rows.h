@@ -11,6 +11,8 @@
 namespace dm::train {
 
 struct Rows {
+  Rows to(at::Device device) const { return {tokens.to(device), seq_idx.to(device), mask.to(device)}; }
+
   at::Tensor tokens;   // [B, L + 1] int64
   at::Tensor seq_idx;  // [B, L] int32: document number within the row, from 0
   at::Tensor mask;     // [B, L] uint8: 1 where the target counts

@@ -208,7 +208,8 @@ void Trainer::measure_difference_if_due(Reporter& reporter) const {
   const data::Dataset& dataset = data_.held_out() != nullptr ? *data_.held_out() : data_.first();
   const int64_t available = std::min(train.telemetry_tokens, dataset.token_count() - 1);
   const int64_t length = std::min(train.length, available);
-  const Rows rows = read_rows(dataset, 0, available / length, length, /*mask_boundary_loss=*/false);
+  const Rows rows =
+      read_rows(dataset, 0, available / length, length, /*mask_boundary_loss=*/false).to(model_.device());
   reporter.difference(progress_.step,
                       model_.difference_stats(rows.tokens.narrow(1, 0, length), rows.seq_idx));
 }

@@ -19,7 +19,7 @@ at::Tensor linear(const at::Tensor& x, const Weight& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
 
 /// Columns [0, width) of `columns` [.., C] and the rest. On a GPU the gradients of both are put together
-/// without copying the first: its producer must leave room for the rest behind each row, as ssd_mixer does.
+/// without copying the first where its producer left room for the rest behind each row, as ssd_mixer does.
 std::pair<at::Tensor, at::Tensor> split_columns(const at::Tensor& columns, int64_t width);
 
 }  // namespace dm::kernels

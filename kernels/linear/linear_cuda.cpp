@@ -69,14 +69,16 @@ class SplitColumns : public torch::autograd::Function<SplitColumns> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const int64_t columns = context->saved_data["columns"].toInt();
     const at::Tensor& first = grads[0];
-    DM_CHECK(first.defined() && first.stride(-1) == 1 && first.storage_offset() == 0 &&
-                 first.stride(-2) == context->saved_data["stride"].toInt(),
-             "split_columns: the gradient of the first columns is {} with no room behind its rows",
-             describe(first));
+    DM_CHECK(first.defined(), "split_columns: nothing gave a gradient of the first columns");
+    const int64_t stride = context->saved_data["stride"].toInt(), width = first.size(-1);
     std::vector<int64_t> shape = first.sizes().vec();
     shape.back() = columns;
-    const at::Tensor whole = first.as_strided(shape, first.strides());
-    const int64_t width = first.size(-1);
+    const bool room = first.stride(-1) == 1 && first.stride(-2) == stride && first.storage_offset() == 0 &&
+                      static_cast<int64_t>(first.storage().nbytes()) >=
+                          first.numel() / width * stride * static_cast<int64_t>(first.element_size());
+    const at::Tensor whole =
+        room ? first.as_strided(shape, first.strides()) : at::empty(shape, first.options());
+    if (!room) whole.narrow(-1, 0, width).copy_(first);
     at::Tensor rest = whole.narrow(-1, width, columns - width);
     grads[1].defined() ? rest.copy_(grads[1]) : rest.zero_();
     return {whole, at::Tensor()};

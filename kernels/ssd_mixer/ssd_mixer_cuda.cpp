@@ -176,18 +176,20 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& projected,
                             const at::Tensor& conv_weight, const at::Tensor& conv_bias,
                             const at::Tensor& dt_bias, const at::Tensor& a, const at::Tensor& d,
-                            const at::Tensor& norm, const at::Tensor& scale, const at::Tensor& seq_idx,
-                            const SsdMixerForm& form, const Weight& out_proj, bool gradient) {
+                            const at::Tensor& norm, const std::optional<at::Tensor>& scale,
+                            const at::Tensor& seq_idx, const SsdMixerForm& form, const Weight& out_proj,
+                            bool gradient) {
     const cudaStream_t stream = current_stream();
-    const at::Tensor inputs[] = {projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx};
+    const at::Tensor factors = scale.value_or(at::Tensor());
+    const at::Tensor inputs[] = {projected, conv_weight, conv_bias, dt_bias, a, d, norm, factors, seq_idx};
     const Call call{inputs, form};
     Passed p;
     convolve(call, p, stream);
     scan(call, p, gradient && !form.recompute_scan, stream);
     at::Tensor out = gate(call, p, stream);
     if (form.recompute_scan) p.dt = p.states = at::Tensor();
-    context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, scale, seq_idx, p.dt,
-                                p.states, form.recompute_scan ? at::Tensor() : p.y, p.root});
+    context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, factors, seq_idx,
+                                p.dt, p.states, form.recompute_scan ? at::Tensor() : p.y, p.root});
     keep_form(*context, form);
     context->saved_data["multiplied"] = out_proj.value.defined();
     if (out_proj.value.defined()) keep_weight(*context, out_proj);
@@ -324,7 +326,8 @@ at::Tensor ssd_mixer_cuda(const at::Tensor& projected, const SsdMixerWeights& w,
   const at::Tensor columns = projected.stride(2) == 1 && projected.stride(0) == length * projected.stride(1)
                                  ? projected
                                  : projected.contiguous();
-  const at::Tensor factors = scale ? whole_scale(scale->to(at::kFloat), rows, length) : at::Tensor();
+  std::optional<at::Tensor> factors;
+  if (scale) factors = whole_scale(scale->to(at::kFloat), rows, length);
   const bool gradient = at::GradMode::is_enabled();
   return SsdMixer::apply(columns, w.conv_weight.contiguous(), w.conv_bias.contiguous(),
                          w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), w.norm.contiguous(),

@@ -2,8 +2,6 @@
 // one convolution, one gated norm (Mamba-2) or the plain gate (Mamba-1) and one output projection. y =
 // out_proj((1 − λ_init) · RMSNorm_subln(n_1 − λ n_2)), n_i the gated scans.
 
-#include <fmt/format.h>
-
 #include "kernels/linear/linear.h"
 #include "model/layers/difference.h"
 #include "model/layers/registry.h"
@@ -98,16 +96,19 @@ class DiffScanKind final : public LayerKind {
   PlainDifference plain(const LayerView& view, const at::Tensor& u,
                         const at::Tensor& seq_idx) const override {
     const Scope p = view.parameters.inside("mixer.");
+    // The products take their halves of the stacked matrix, which is there already.
+    const at::Tensor in_proj = p.stacked({"in_proj_1.weight", "in_proj_2.weight"}, 0).value;
     const auto branch = [&](int i) {
       const auto mixer = mixer_kind(view.config.mixer)
                              .bind(view.config, branch_of(view.config), {lookup(view.config, p, i)});
-      const kernels::Weight in_proj = p.matrix(fmt::format("in_proj_{}.weight", i));
-      return mixer->gated(kernels::linear(u, in_proj), seq_idx, std::nullopt);
+      const int64_t height = p["in_proj_1.weight"].size(0);
+      const at::Tensor projected = kernels::linear(u, in_proj.narrow(0, (i - 1) * height, height));
+      return mixer->gated(projected, seq_idx, std::nullopt);
     };
     const Difference difference(view.config, scan_lambda_form(), view.index, p);
     const at::Tensor n_1 = branch(1), n_2 = branch(2), lambda = difference.lambda({});
-    return {n_1, n_2, lambda,
-            kernels::linear(difference.plain(n_1, n_2, lambda), p.matrix("out_proj.weight"))};
+    const at::Tensor y = difference.plain(n_1, n_2, lambda).to(u.scalar_type());
+    return {n_1, n_2, lambda, kernels::linear(y, p.matrix("out_proj.weight"))};
   }
 
   std::vector<StageCost> stages(const ModelConfig& config) const override {

@@ -11,6 +11,15 @@ namespace {
 
 Branch branch_of(const ModelConfig& config) { return {config.d_model, config.head_dim, "head-dim"}; }
 
+const std::vector<std::string> kOutProjNames = {"mixer_1.out_proj.weight", "mixer_2.out_proj.weight"};
+
+/// Both branches' in_proj, and λ's own projection below them where there is one.
+std::vector<std::string> in_proj_names(const ModelConfig& config) {
+  std::vector<std::string> names = {"mixer_1.in_proj.weight", "mixer_2.in_proj.weight"};
+  if (lambda_form(config.lambda).from_input()) names.emplace_back("lambda_proj.weight");
+  return names;
+}
+
 class Differential final : public Layer {
  public:
   explicit Differential(const LayerView& view)
@@ -18,11 +27,9 @@ class Differential final : public Layer {
     const Scope &p = view.parameters, first = p.inside("mixer_1."), second = p.inside("mixer_2.");
     mixer_ = mixer_kind(view.config.mixer)
                  .bind(view.config, branch_of(view.config), {BranchLookup(first), BranchLookup(second)});
-    std::vector<std::string> rows = {"mixer_1.in_proj.weight", "mixer_2.in_proj.weight"};
-    for (const std::string& name : rows) mixer_rows_ += p[name].size(0);
-    if (lambda_form(view.config.lambda).from_input()) rows.emplace_back("lambda_proj.weight");
-    in_proj_ = p.stacked(rows, 0);
-    out_proj_ = p.stacked({"mixer_1.out_proj.weight", "mixer_2.out_proj.weight"}, 1);
+    mixer_rows_ = 2 * p["mixer_1.in_proj.weight"].size(0);
+    in_proj_ = p.stacked(in_proj_names(view.config), 0);
+    out_proj_ = p.stacked(kOutProjNames, 1);
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
@@ -88,21 +95,27 @@ class DifferentialKind final : public LayerKind {
   PlainDifference plain(const LayerView& view, const at::Tensor& u,
                         const at::Tensor& seq_idx) const override {
     const LambdaForm& form = lambda_form(view.config.lambda);
-    const Difference difference(view.config, form, view.index, view.parameters);
-    const at::Tensor lambda = difference.lambda(
-        form.from_input() ? kernels::linear(u, view.parameters.matrix("lambda_proj.weight")) : at::Tensor());
     const Branch branch = branch_of(view.config);
-    const auto mixer = [&](const char* name, const std::optional<at::Tensor>& scale) {
-      const Scope p = view.parameters.inside(name);
+    const Difference difference(view.config, form, view.index, view.parameters);
+    // The products take their halves of the stacked matrices, which are there already.
+    const at::Tensor rows = view.parameters.stacked(in_proj_names(view.config), 0).value;
+    const at::Tensor columns = view.parameters.stacked(kOutProjNames, 1).value;
+    const int64_t height = view.parameters["mixer_1.in_proj.weight"].size(0);
+    const at::Tensor lambda = difference.lambda(
+        form.from_input() ? kernels::linear(u, rows.narrow(0, 2 * height, rows.size(0) - 2 * height))
+                          : at::Tensor());
+    const auto mixer = [&](int64_t index, const std::optional<at::Tensor>& scale) {
+      const Scope p = view.parameters.inside(index == 0 ? "mixer_1." : "mixer_2.");
       const auto mixer = mixer_kind(view.config.mixer).bind(view.config, branch, {BranchLookup(p)});
-      const at::Tensor projected = kernels::linear(u, p.matrix("in_proj.weight"));
-      return kernels::linear(mixer->gated(projected, seq_idx, scale), p.matrix("out_proj.weight"));
+      const at::Tensor projected = kernels::linear(u, rows.narrow(0, index * height, height));
+      return kernels::linear(mixer->gated(projected, seq_idx, scale),
+                             columns.narrow(1, index * branch.inner, branch.inner));
     };
-    const at::Tensor y_1 = mixer("mixer_1.", std::nullopt), y_2 = mixer("mixer_2.", std::nullopt);
-    const at::Tensor output =
-        form.by_head() ? difference.plain(y_1, mixer("mixer_2.", lambda), at::ones({1}, u.options()))
-                       : difference.plain(y_1, y_2, lambda);
-    return {y_1, y_2, lambda, output};
+    const at::Tensor y_1 = mixer(0, std::nullopt), y_2 = mixer(1, std::nullopt);
+    const at::Tensor output = form.by_head()
+                                  ? difference.plain(y_1, mixer(1, lambda), at::ones({1}, u.options()))
+                                  : difference.plain(y_1, y_2, lambda);
+    return {y_1, y_2, lambda, output.to(u.scalar_type())};
   }
 
   std::vector<StageCost> stages(const ModelConfig& config) const override {

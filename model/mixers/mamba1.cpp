@@ -96,7 +96,8 @@ class Mamba1 final : public Mixer {
                          const std::optional<at::Tensor>& scale) {
     const at::Tensor gated = (y.size() == 1 ? y[0] : at::cat(y, -1)) * at::silu(z);
     if (!scale) return gated;
-    return (gated.unflatten(-1, {scale->size(-1), -1}) * scale->unsqueeze(-1)).flatten(-2);
+    const at::Tensor scaled = (gated.unflatten(-1, {scale->size(-1), -1}) * scale->unsqueeze(-1)).flatten(-2);
+    return scaled.to(gated.scalar_type());  // on a GPU the factors are float32
   }
 
   const ModelConfig& config_;

@@ -193,7 +193,7 @@ TEST_F(LoaderTest, OfOneBatchsErrorsTheFirstRowsIsTold) {
   for (const int64_t block : {1, 5})
     flip(folder + "/" + shard_name(0, 1), info.offsets_bytes[0] + 2 * (block * kBlockTokens + 5));
   config_.order = "streams";
-  config_.reader_threads = 1;                                            // the rows fail one after the other
+  config_.reader_threads = 1;  // the rows fail one after the other
   const int64_t rows = read_dataset_info(folder).token_count() / kLength;  // all of it in one batch
   Loader loader({{open_dataset(folder), 1}}, config_, shape(rows), 0);
   EXPECT_THAT(refusal(ExitCode::bad_data, [&] { loader.next(); }), HasSubstr("block 1,"));
