@@ -16,6 +16,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
 #include "tests/golden/cases.h"
 
@@ -84,7 +85,13 @@ int run(int argc, char** argv) {
   at::set_num_threads(1);  // LibTorch's threads spin while they wait; layers this small would do nothing else
   const Wish wish = parse(argc, argv);
   const std::vector<std::string> paths = golden_files(wish.directory);
-  if (wish.arithmetics.front().device.is_cuda()) kernels::use_gpu(0);
+  if (wish.arithmetics.front().device.is_cuda()) {
+    if (kernels::cuda_devices().empty()) {
+      fmt::print("skipped: {}\n", kernels::cuda_status());
+      return 77;  // what ctest takes for skipped
+    }
+    kernels::use_gpu(0);
+  }
   fmt::print("{:<32} {:<8} {:>4}  {:<46} {:>10} {:>10}\n", "file", "dtype", "n", "nearest its bound", "error",
              "bound");
   int failed = 0;
