@@ -143,17 +143,21 @@ TEST_F(LoaderTest, OrderSurvivesRandomDelays) {
 }
 
 TEST_F(LoaderTest, ReadsAheadAsFarAsAskedAndNoFarther) {
-  const auto slow =
-      std::make_shared<DelayedDataset>(dataset_, [] { return std::chrono::microseconds(1000); });
+  // Long reads, so that those of threads that start late still meet the others'.
+  const auto slow = std::make_shared<DelayedDataset>(dataset_, [] { return std::chrono::milliseconds(50); });
   config_.reader_threads = 16;
   config_.prefetch_batches = 3;
   Loader loader({{slow, 1}}, config_, shape(4), 0);
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  EXPECT_EQ(slow->reads(), 3 * 4 * 2);  // tokens and documents of each row; nothing beyond
+  const auto settled = [&](int64_t reads) {
+    for (int waits = 0; slow->reads() < reads && waits < 2000; ++waits)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // for one too many to show
+    return slow->reads();
+  };
+  EXPECT_EQ(settled(3 * 4 * 2), 3 * 4 * 2);  // tokens and documents of each row; nothing beyond
   EXPECT_GE(slow->most_in_flight(), 8);
   loader.next();
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  EXPECT_EQ(slow->reads(), 4 * 4 * 2);
+  EXPECT_EQ(settled(4 * 4 * 2), 4 * 4 * 2);
 }
 
 TEST_F(LoaderTest, ShutsDownWhileFullWhileEmptyAndWhileReading) {
