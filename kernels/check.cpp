@@ -37,6 +37,10 @@ at::Tensor dense_rows(const at::Tensor& tensor) {
   return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
 }
 
+at::Tensor dense_matrix(const at::Tensor& tensor) {
+  return dense_rows(tensor).reshape({-1, tensor.size(-1)});
+}
+
 std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "undefined";
   return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes()) +

@@ -27,6 +27,8 @@ at::ScalarType parameter_dtype(const at::Tensor& tensor);
 
 /// The tensor itself where its last dim is contiguous, else a contiguous copy: what the operations read.
 at::Tensor dense_rows(const at::Tensor& tensor);
+/// The same as a matrix, [all dims but the last, the last]; a view wherever the strides allow.
+at::Tensor dense_matrix(const at::Tensor& tensor);
 
 /// "float32 [2, 8, 3]", for messages.
 std::string describe(const at::Tensor& tensor);

@@ -73,8 +73,7 @@ struct ModelConfig {
     v("norm_eps", self.norm_eps, "epsilon of every norm", Range{0, 1});
     v("recompute", self.recompute,
       "what the backward pass on a GPU computes again instead of keeping it: conv (convolution and gate), or "
-      "scan "
-      "(the Mamba-2 scan as well: 40 % less memory for some 5 % more time)",
+      "scan (the Mamba-2 scan as well: less memory, more time)",
       Choices{{"conv", "scan"}}, Affects::speed);
     v("dt_limit_min", self.dt_limit_min, "lower clamp of the step size; 0 with dt_limit_max 0: none",
       Range{0, 1e6});

@@ -13,9 +13,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// [T, width] with a contiguous last dim.
-at::Tensor as_matrix(const at::Tensor& t) { return dense_rows(t).reshape({-1, t.size(-1)}); }
-
 /// Rows of an odd width are stored further apart, so that all of them start where wide loads and the bulk
 /// copies of GEMMs want it.
 int64_t padded(int64_t width) { return width < 64 ? (width + 7) / 8 * 8 : (width + 63) / 64 * 64; }
@@ -28,7 +25,7 @@ class Linear : public torch::autograd::Function<Linear> {
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = padded(value.size(0));
     at::Tensor y = at::empty(shape, x.options()).narrow(-1, 0, value.size(0));
-    multiply_transposed(as_matrix(x), value, as_matrix(y));
+    multiply_transposed(dense_matrix(x), value, dense_matrix(y));
     if (bias) y.add_(*bias);
     context->save_for_backward({x});
     context->saved_data["bias"] = bias.has_value();
@@ -41,16 +38,16 @@ class Linear : public torch::autograd::Function<Linear> {
     const at::Tensor& x = saved[0];
     const Weight weight = kept_weight(*context);
     const at::Tensor& value = weight.value;
-    const at::Tensor dy = as_matrix(grads[0]);
+    const at::Tensor dy = dense_matrix(grads[0]);
     at::Tensor dx, dvalue, dbias;
     if (context->needs_input_grad(0)) {
       dx = at::empty(x.sizes(), x.options());
-      multiply(dy, value, as_matrix(dx));
+      multiply(dy, value, dense_matrix(dx));
     }
-    add_weight_gradient(dy, as_matrix(x), weight);
+    add_weight_gradient(dy, dense_matrix(x), weight);
     if (context->needs_input_grad(1)) {
       dvalue = at::zeros(value.sizes(), value.options().dtype(at::kFloat));
-      add_outer_products(dy, as_matrix(x), dvalue);
+      add_outer_products(dy, dense_matrix(x), dvalue);
       dvalue = dvalue.to(value.scalar_type());
     }
     if (context->saved_data["bias"].toBool()) dbias = dy.sum(0, /*keepdim=*/false, at::kFloat);

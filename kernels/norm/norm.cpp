@@ -20,9 +20,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// x [rows, D] with a contiguous last dim; a view of `x` wherever its strides allow.
-at::Tensor as_rows(const at::Tensor& x) { return dense_rows(x).reshape({-1, x.size(-1)}); }
-
 template <class T>
 NormInput<T> norm_input(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias,
                         double eps) {
@@ -40,7 +37,7 @@ class Norm : public torch::autograd::Function<Norm> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, double eps) {
-    const at::Tensor rows = as_rows(x), dense_weight = weight.contiguous();
+    const at::Tensor rows = dense_matrix(x), dense_weight = weight.contiguous();
     const at::Tensor dense_bias = bias ? bias->contiguous() : at::Tensor();
     at::Tensor y = at::empty(x.sizes(), x.options()), root = at::empty({rows.size(0)}, x.options());
     at::Tensor mean = bias ? at::empty_like(root) : at::Tensor();
@@ -63,7 +60,7 @@ class Norm : public torch::autograd::Function<Norm> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &rows = saved[0], &weight = saved[1], &bias = saved[2], &mean = saved[3],
                      &root = saved[4];
-    const at::Tensor dy = as_rows(grads[0]);
+    const at::Tensor dy = dense_matrix(grads[0]);
     at::Tensor dx = at::empty(context->saved_data["shape"].toIntVector(), rows.options());
     at::Tensor sums = at::empty({2, rows.size(1)}, rows.options());  // dweight, dbias
     AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "norm", [&] {
