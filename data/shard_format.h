@@ -17,7 +17,7 @@ inline constexpr const char* kFormatName = "diffmamba-tokens";
 inline constexpr uint64_t kFormatVersion = 1;
 inline constexpr const char* kDatasetFile = "dataset.json";
 
-inline constexpr int64_t kBlockTokens = 16 << 10;       // tokens (or mask bytes) under one XXH3-64
+inline constexpr int64_t kBlockTokens = 4 << 10;        // tokens (or mask bytes) under one XXH3-64
 inline constexpr int64_t kBlockDocs = 4 << 10;          // entries of /doc_offsets under one XXH3-64
 inline constexpr int64_t kMaxVocab = int64_t{1} << 31;  // ids are held as int32
 

@@ -207,7 +207,7 @@ TEST_F(BadInput, DatasetBitFlipped) {
 TEST_F(BadInput, StepThatFailsThreeTimesEndsTheRunForGood) {
   // A flipped block that a step comes to, on two ranks: each attempt resumes and dies there.
   const std::string dataset = copy("data/train", "poisoned");
-  flip(first_shard(dataset), 4096 + 2 * 16384 + 10);  // the second block of tokens
+  flip(first_shard(dataset), 4096 + 2 * 16384 + 10);  // the fifth block of tokens
   Words words = train_words(folder_->path(), "poisoned-run", 1000, {"--data", dataset, "--save-every", "2"});
   for (const int code : {65, 65, 78, 78}) {
     const Outcome outcome = run(on_ranks(2, words));
