@@ -35,10 +35,15 @@ DifferenceStats statistics(int64_t layer, const PlainDifference& d) {
 }  // namespace
 
 LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
-                             std::optional<at::ScalarType> activations)
-    : config_(config), letters_(layer_letters(config)), parameters_(std::move(parameters)) {
+                             std::optional<at::ScalarType> activations, const Placement& placement)
+    : config_(config),
+      letters_(layer_letters(config)),
+      parameters_(std::move(parameters)),
+      placement_(placement) {
   validate(config_);
-  check_parameters(config_, parameters_);
+  check_placement(config_, placement_.tp, placement_.cp);
+  DM_CHECK(placement_.tp == 1 && placement_.cp == 1, "a model on several ranks is still to come");
+  check_parameters(config_, parameters_, placement_);
   const at::Tensor& leaf = parameters_.begin()->second;
   activations_ = activations.value_or(leaf.scalar_type());
   if (leaf.is_cuda()) matrices_ = std::make_unique<Matrices>(parameters_, activations_);
@@ -57,7 +62,7 @@ const LayerKind& LanguageModel::kind(int64_t index) const {
 }
 
 LayerView LanguageModel::layer(int64_t index) const {
-  return {config_, index, Scope(parameters_, layer_prefix(index), matrices_.get())};
+  return {config_, index, Scope(parameters_, layer_prefix(index), matrices_.get()), placement_};
 }
 
 Scope LanguageModel::norm_before(int64_t index) const {

@@ -14,6 +14,7 @@
 #include "kernels/linear/weight.h"
 #include "model/config.h"
 #include "model/init.h"
+#include "model/placement.h"
 
 namespace dm::model {
 
@@ -37,8 +38,10 @@ void initialise(const ModelConfig& config, const ParameterInfo& info, uint64_t s
 
 using Parameters = std::map<std::string, at::Tensor>;  // leaves, by name
 
-/// ExitCode::bad_data unless these are the model's parameters: names, shapes, one floating type.
-void check_parameters(const ModelConfig& config, const Parameters& parameters);
+/// ExitCode::bad_data unless these are the model's parameters, as local_parameters() has them: names, shapes,
+/// one floating type.
+void check_parameters(const ModelConfig& config, const Parameters& parameters,
+                      const Placement& placement = {});
 
 /// Scalars a differential layer can report about its two branches, each a mean over the tokens seen.
 struct DifferenceStats {
@@ -60,9 +63,11 @@ class LanguageModel {
   /// Holds references to the leaves, all on one device. On the CPU, what the optimizer writes into them the
   /// next forward pass sees, and `activations` is their dtype. On a GPU the leaves are float32, `activations`
   /// float32 or bfloat16, and products take copies of the matrices, which weights_changed() renews; their
-  /// gradients are added to the leaves' own. Checks names, shapes, dtypes.
+  /// gradients are added to the leaves' own. Checks names, shapes, dtypes. The leaves are what the placement
+  /// holds (model/local_parameters.h), and all ranks of its groups make the same calls in the same order.
   explicit LanguageModel(const ModelConfig& config, Parameters parameters,
-                         std::optional<at::ScalarType> activations = std::nullopt);
+                         std::optional<at::ScalarType> activations = std::nullopt,
+                         const Placement& placement = {});
   ~LanguageModel();
   LanguageModel(const LanguageModel&) = delete;
   LanguageModel& operator=(const LanguageModel&) = delete;
@@ -72,8 +77,12 @@ class LanguageModel {
 
   const ModelConfig& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
+  const Placement& placement() const { return placement_; }
   at::ScalarType activations() const { return activations_; }
   at::Device device() const { return parameters_.begin()->second.device(); }
+
+  // On every layout ids, seq_idx and so on are those of this rank's piece of the rows, [B, L] with L the
+  // piece's length; what is returned is of that piece too, and the same on all tensor ranks.
 
   /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer;
   /// -1 is the embedding.
@@ -118,6 +127,7 @@ class LanguageModel {
   std::string letters_;
   Parameters parameters_;
   at::ScalarType activations_;
+  Placement placement_;
   std::unique_ptr<Matrices> matrices_;  // on a GPU
 };
 

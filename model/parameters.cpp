@@ -2,12 +2,33 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "model/layers/registry.h"
+#include "model/local_parameters.h"
 #include "model/matrices.h"
 #include "model/residual.h"
 
 namespace dm::model {
+
+namespace {
+
+/// Equal numbers of rows, a multiple of 64 for the GEMM's sake; what exceeds the vocabulary is padding, zero
+/// and never read.
+Cut vocabulary_cut(int64_t vocabulary, int64_t tp) {
+  if (tp == 1) return {};
+  constexpr int64_t kMultiple = 64;
+  const int64_t rows = (vocabulary + kMultiple * tp - 1) / (kMultiple * tp) * kMultiple;
+  std::vector<Run> runs;
+  for (int64_t rank = 0; rank < tp; ++rank)
+    runs.push_back({std::min(vocabulary, rank * rows), std::min(vocabulary, (rank + 1) * rows)});
+  Cut cut = cut_along(0, runs);
+  cut.padded = rows;
+  return cut;
+}
+
+}  // namespace
 
 std::string layer_prefix(int64_t index) { return fmt::format("backbone.layers.{}.", index); }
 
@@ -38,11 +59,13 @@ int64_t ParameterInfo::count() const {
   return count;
 }
 
-std::vector<ParameterInfo> parameter_infos(const ModelConfig& config) {
-  std::vector<ParameterInfo> infos;
-  const Declare declare(infos);
+std::vector<DeclaredParameter> declared_parameters(const ModelConfig& config, int64_t tp) {
+  std::vector<DeclaredParameter> all;
+  const Declare declare(all, tp);
   const std::string letters = layer_letters(config);
-  declare.matrix("backbone.embeddings.weight", {config.vocab_size, config.d_model}, Init::normal(0.02));
+  const Cut vocabulary = vocabulary_cut(config.vocab_size, tp);
+  declare.matrix("backbone.embeddings.weight", {config.vocab_size, config.d_model}, Init::normal(0.02),
+                 vocabulary);
   for (int64_t i = 0; i < static_cast<int64_t>(letters.size()); ++i) {
     const Declare layer = declare.inside(layer_prefix(i));
     declare_norm(config, "norm", layer);
@@ -50,7 +73,14 @@ std::vector<ParameterInfo> parameter_infos(const ModelConfig& config) {
   }
   declare_norm(config, "backbone.norm_f", declare);
   if (!config.tied)
-    declare.matrix("lm_head.weight", {config.vocab_size, config.d_model}, Init::linear(config.d_model));
+    declare.matrix("lm_head.weight", {config.vocab_size, config.d_model}, Init::linear(config.d_model),
+                   vocabulary);
+  return all;
+}
+
+std::vector<ParameterInfo> parameter_infos(const ModelConfig& config) {
+  std::vector<ParameterInfo> infos;
+  for (DeclaredParameter& p : declared_parameters(config, 1)) infos.push_back(std::move(p.info));
   return infos;
 }
 
@@ -60,23 +90,23 @@ int64_t parameter_count(const ModelConfig& config) {
   return count;
 }
 
-void check_parameters(const ModelConfig& config, const Parameters& parameters) {
-  const std::vector<ParameterInfo> infos = parameter_infos(config);
-  for (const ParameterInfo& info : infos) {
+void check_parameters(const ModelConfig& config, const Parameters& parameters, const Placement& placement) {
+  const std::vector<LocalParameter> locals = local_parameters(config, placement);
+  for (const auto& [info, shape, pieces] : locals) {
     const auto found = parameters.find(info.name);
     DM_REQUIRE(found != parameters.end(), ExitCode::bad_data,
                "{} is missing: the weights are not of this model", info.name);
     const at::Tensor& tensor = found->second;
-    DM_REQUIRE(tensor.sizes().vec() == info.shape, ExitCode::bad_data, "{} is [{}], this model's is [{}]",
-               info.name, fmt::join(tensor.sizes(), ", "), fmt::join(info.shape, ", "));
+    DM_REQUIRE(tensor.sizes().vec() == shape, ExitCode::bad_data, "{} is [{}], this model's is [{}]",
+               info.name, fmt::join(tensor.sizes(), ", "), fmt::join(shape, ", "));
     DM_REQUIRE(tensor.is_floating_point() && tensor.scalar_type() == parameters.begin()->second.scalar_type(),
                ExitCode::bad_data, "{} holds {}, {} holds {}: all parameters share one floating type",
                info.name, at::toString(tensor.scalar_type()), parameters.begin()->first,
                at::toString(parameters.begin()->second.scalar_type()));
   }
-  if (parameters.size() == infos.size()) return;
+  if (parameters.size() == locals.size()) return;
   std::map<std::string, bool> known;
-  for (const ParameterInfo& info : infos) known[info.name] = true;
+  for (const LocalParameter& local : locals) known[local.info.name] = true;
   for (const auto& [name, tensor] : parameters)
     DM_REQUIRE(known.contains(name), ExitCode::bad_data, "{} is no parameter of this model", name);
 }

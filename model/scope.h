@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/linear/weight.h"
+#include "model/cut.h"
 #include "model/language_model.h"
 
 namespace dm::model {
@@ -36,27 +37,39 @@ class Scope {
   std::string prefix_;
 };
 
-/// Collects the parameters that start with a prefix, in forward order.
+/// A parameter and how it is dealt out over the tensor axis.
+struct DeclaredParameter {
+  ParameterInfo info;
+  Cut cut;
+};
+/// All parameters in forward order, cut for `tp` tensor ranks.
+std::vector<DeclaredParameter> declared_parameters(const ModelConfig& config, int64_t tp);
+
+/// Collects the parameters that start with a prefix, in forward order, cut for tp() tensor ranks. Without a
+/// cut every rank holds the whole parameter, and has a part of its gradient.
 class Declare {
  public:
-  explicit Declare(std::vector<ParameterInfo>& out, std::string prefix = "")
-      : out_(&out), prefix_(std::move(prefix)) {}
+  explicit Declare(std::vector<DeclaredParameter>& out, int64_t tp = 1, std::string prefix = "")
+      : out_(&out), tp_(tp), prefix_(std::move(prefix)) {}
+  int64_t tp() const { return tp_; }
 
   /// A projection, convolution or embedding: takes weight decay.
-  void matrix(const std::string& name, std::vector<int64_t> shape, Init init) const {
-    parameter(name, std::move(shape), true, init);
+  void matrix(const std::string& name, std::vector<int64_t> shape, Init init, Cut cut = {}) const {
+    parameter(name, std::move(shape), true, init, std::move(cut));
   }
   /// Everything else: biases, norms, A_log, D, dt_bias, lambda.
-  void exempt(const std::string& name, std::vector<int64_t> shape, Init init) const {
-    parameter(name, std::move(shape), false, init);
+  void exempt(const std::string& name, std::vector<int64_t> shape, Init init, Cut cut = {}) const {
+    parameter(name, std::move(shape), false, init, std::move(cut));
   }
-  void parameter(const std::string& name, std::vector<int64_t> shape, bool decay, Init init) const {
-    out_->push_back({prefix_ + name, std::move(shape), decay, init});
+  void parameter(const std::string& name, std::vector<int64_t> shape, bool decay, Init init,
+                 Cut cut = {}) const {
+    out_->push_back({{prefix_ + name, std::move(shape), decay, init}, std::move(cut)});
   }
-  Declare inside(const std::string& name) const { return Declare(*out_, prefix_ + name); }
+  Declare inside(const std::string& name) const { return Declare(*out_, tp_, prefix_ + name); }
 
  private:
-  std::vector<ParameterInfo>* out_;
+  std::vector<DeclaredParameter>* out_;
+  int64_t tp_;
   std::string prefix_;
 };
 

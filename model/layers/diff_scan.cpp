@@ -78,6 +78,11 @@ class DiffScanKind final : public LayerKind {
     mixer_kind(config.mixer).validate(config, branch_of(config), letter());
   }
 
+  TensorParts tensor_parts(const ModelConfig& config) const override {
+    const Units units = mixer_kind(config.mixer).units(config, branch_of(config));
+    return {units.count, units.what};
+  }
+
   void declare(const ModelConfig& config, int64_t index, const Declare& declare) const override {
     const Declare mixer = declare.inside("mixer.");
     const Branch branch = branch_of(config);

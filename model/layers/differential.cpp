@@ -79,6 +79,11 @@ class DifferentialKind final : public LayerKind {
     mixer.validate(config, branch_of(config), letter());
   }
 
+  TensorParts tensor_parts(const ModelConfig& config) const override {
+    const Units units = mixer_kind(config.mixer).units(config, branch_of(config));
+    return {2 * units.count, std::string(units.what) + " of both branches"};
+  }
+
   void declare(const ModelConfig& config, int64_t index, const Declare& declare) const override {
     const Branch branch = branch_of(config);
     declare_branch(config, branch, declare.inside("mixer_1."));

@@ -34,6 +34,10 @@ class FeedForwardKind final : public LayerKind {
   const char* name() const override { return "feed-forward"; }
   void validate(const ModelConfig&) const override {}  // every width fits
 
+  TensorParts tensor_parts(const ModelConfig& config) const override {
+    return {kExpansion * config.d_model, "channels"};
+  }
+
   void declare(const ModelConfig& config, int64_t, const Declare& declare) const override {
     const int64_t narrow = config.d_model, wide = kExpansion * narrow;
     declare.matrix("ff.up.weight", {wide, narrow}, Init::linear(narrow));

@@ -9,6 +9,7 @@
 
 #include "model/cost.h"
 #include "model/mixers/mixer.h"
+#include "model/placement.h"
 #include "model/scope.h"
 
 namespace dm::model {
@@ -18,6 +19,13 @@ struct LayerView {
   const ModelConfig& config;
   int64_t index;     // 0-based
   Scope parameters;  // "backbone.layers.{index}."
+  Placement placement = {};
+};
+
+/// What is dealt out over the tensor axis, for the check and its message.
+struct TensorParts {
+  int64_t count;
+  std::string what;  // "heads of both branches"
 };
 
 /// A layer bound to its weights as they are now, without the norm and the residual add around it.
@@ -53,7 +61,9 @@ class LayerKind {
 
   /// Refuses what cannot be (ExitCode::usage), naming the legal set.
   virtual void validate(const ModelConfig& config) const = 0;
-  /// The parameters of layer `index` after its norm, in forward order.
+  /// Into how many equal parts the tensor axis can cut the layer's work: its sizes are the divisors.
+  virtual TensorParts tensor_parts(const ModelConfig& config) const = 0;
+  /// The parameters of layer `index` after its norm, in forward order, each with its cut.
   virtual void declare(const ModelConfig& config, int64_t index, const Declare& declare) const = 0;
   virtual std::unique_ptr<Layer> bind(const LayerView& view) const = 0;
   /// Costs a token, the residual add and norms included.

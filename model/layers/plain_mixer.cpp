@@ -48,6 +48,11 @@ class PlainMixerKind final : public LayerKind {
     mixer_kind(config.mixer).validate(config, branch_of(config), letter());
   }
 
+  TensorParts tensor_parts(const ModelConfig& config) const override {
+    const Units units = mixer_kind(config.mixer).units(config, branch_of(config));
+    return {units.count, units.what};
+  }
+
   void declare(const ModelConfig& config, int64_t, const Declare& declare) const override {
     declare_branch(config, branch_of(config), declare.inside("mixer."));
   }

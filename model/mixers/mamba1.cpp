@@ -113,6 +113,8 @@ class Mamba1Kind final : public MixerKind {
   bool has_heads() const override { return false; }
   void validate(const ModelConfig&, const Branch&, char) const override {}  // every width fits
 
+  Units units(const ModelConfig&, const Branch& branch) const override { return {branch.inner, "channels"}; }
+
   std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const override {
     const int64_t e = branch.inner, n = config.d_state, r = step_rank(config);
     const Init conv = Init::linear(config.d_conv);

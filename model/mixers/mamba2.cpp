@@ -107,6 +107,10 @@ class Mamba2Kind final : public MixerKind {
                config.n_groups, heads, letter, heads);
   }
 
+  Units units(const ModelConfig&, const Branch& branch) const override {
+    return {branch.inner / branch.head_dim, "heads"};
+  }
+
   std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const override {
     const Widths w(config, branch, 1);
     const Init conv = Init::linear(w.d_conv);

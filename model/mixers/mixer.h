@@ -34,6 +34,12 @@ struct BranchParameter {
   bool shared;
 };
 
+/// What of a branch is dealt out over the tensor axis, one by one.
+struct Units {
+  int64_t count;
+  const char* what;  // "heads"
+};
+
 /// Finds a branch's parameters by stem and leaf.
 class BranchLookup {
  public:
@@ -91,6 +97,7 @@ class MixerKind {
   virtual bool has_heads() const = 0;
   /// Refuses sizes that do not divide; `letter` names the layer in the message.
   virtual void validate(const ModelConfig& config, const Branch& branch, char letter) const = 0;
+  virtual Units units(const ModelConfig& config, const Branch& branch) const = 0;
   virtual std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const = 0;
   virtual std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
                                       const std::vector<BranchLookup>& branches) const = 0;

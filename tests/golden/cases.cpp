@@ -125,8 +125,10 @@ std::vector<Comparison> run_layer(GoldenFile& file, const LayerFile& form, const
   kind.validate(config);
   const int64_t index = file.integer("layer"), inner = file.integer("inner");
 
+  std::vector<model::DeclaredParameter> declared;
+  kind.declare(config, index, model::Declare(declared));
   std::vector<model::ParameterInfo> infos;
-  kind.declare(config, index, model::Declare(infos));
+  for (model::DeclaredParameter& p : declared) infos.push_back(std::move(p.info));
   const model::Parameters parameters = read_parameters(file, infos, form.prefix, in);
   const at::Tensor u = leaf(file.tensor("input/u"), in),
                    seq_idx = file.tensor("input/seq_idx").to(in.device, at::kInt);
