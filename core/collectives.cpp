@@ -69,6 +69,7 @@ class SingleProcess final : public Collectives {
     DM_FAIL(ExitCode::internal, "receive from rank {} in a group of one", from);
   }
   void barrier() override {}
+  std::unique_ptr<Collectives> duplicate() override { return make_single_process_collectives(); }
   int64_t bytes_sent() const override { return 0; }
 
  private:

@@ -45,6 +45,8 @@ class Collectives {
   virtual std::unique_ptr<Pending> send(const void* data, int64_t count, DType dtype, int64_t to) = 0;
   virtual std::unique_ptr<Pending> receive(void* data, int64_t count, DType dtype, int64_t from) = 0;
   virtual void barrier() = 0;
+  /// A group of the same ranks with traffic of its own, for another thread. All ranks call it together.
+  virtual std::unique_ptr<Collectives> duplicate() = 0;
 
   /// Payload bytes this rank has handed to the transport so far, for the tests of the cost model.
   virtual int64_t bytes_sent() const = 0;

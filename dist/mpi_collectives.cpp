@@ -186,4 +186,10 @@ std::unique_ptr<Pending> MpiCollectives::receive(void* data, int64_t count, DTyp
 
 void MpiCollectives::barrier() { DM_MPI(MPI_Barrier(comm_)); }
 
+std::unique_ptr<Collectives> MpiCollectives::duplicate() {
+  MPI_Comm comm = MPI_COMM_NULL;
+  DM_MPI(MPI_Comm_dup(comm_, &comm));
+  return std::make_unique<MpiCollectives>(comm, message_limit_bytes_);
+}
+
 }  // namespace dm::dist

@@ -32,6 +32,7 @@ class MpiCollectives final : public Collectives {
   std::unique_ptr<Pending> send(const void* data, int64_t count, DType dtype, int64_t to) override;
   std::unique_ptr<Pending> receive(void* data, int64_t count, DType dtype, int64_t from) override;
   void barrier() override;
+  std::unique_ptr<Collectives> duplicate() override;
 
   int64_t bytes_sent() const override { return bytes_sent_; }
 

@@ -1,7 +1,6 @@
 #include "train/host_state.h"
 
 #include "core/error.h"
-#include "kernels/device/gpu.h"
 
 namespace dm::train {
 namespace {
@@ -24,28 +23,46 @@ void add_pieces(std::vector<checkpoints::Piece>& pieces, const FlatParameters& p
 
 }  // namespace
 
-HostState::HostState(FlatParameters& parameters, const ShardedOptimizer& optimizer)
+HostState::HostState(FlatParameters& parameters, const ShardedOptimizer& optimizer, OnCpu on_cpu)
     : parameters_(parameters), optimizer_(optimizer) {
-  device_ = {parameters.owned_weights()};
-  device_.insert(device_.end(), optimizer.slots().begin(), optimizer.slots().end());
-  for (const at::Tensor& range : device_) {
-    host_.push_back(range.is_cpu() ? range
-                                   : at::empty(range.sizes(),
-                                               at::TensorOptions().dtype(range.dtype()).pinned_memory(true)));
+  owned_ = {parameters.owned_weights()};
+  owned_.insert(owned_.end(), optimizer.slots().begin(), optimizer.slots().end());
+  if (on_gpu()) copies_.emplace();
+  for (const at::Tensor& range : owned_) {
+    const bool shared = !on_gpu() && on_cpu == OnCpu::the_arrays;
+    const auto options = at::TensorOptions().dtype(range.dtype()).pinned_memory(on_gpu());
+    host_.push_back(shared ? range : at::empty(range.sizes(), options));
     ranges_.push_back(host_.back().data_ptr());
   }
 }
 
-void HostState::pull() {
-  for (size_t i = 0; i < host_.size(); ++i)
-    if (!device_[i].is_cpu()) host_[i].copy_(device_[i], /*non_blocking=*/true);
-  if (!device_.front().is_cpu()) kernels::wait_for_gpu();
+void HostState::begin_pull() {
+  for (size_t i = 0; i < host_.size(); ++i) {
+    if (copies_)
+      copies_->start(ranges_[i], owned_[i].data_ptr(), static_cast<int64_t>(owned_[i].nbytes()));
+    else if (!host_[i].is_same(owned_[i]))
+      host_[i].copy_(owned_[i]);
+  }
+}
+
+void HostState::hold_updates() {
+  if (copies_) copies_->go_first();
+}
+
+void HostState::finish_pull() {
+  if (copies_) copies_->wait();
 }
 
 void HostState::push() {
   for (size_t i = 0; i < host_.size(); ++i)
-    if (!device_[i].is_cpu()) device_[i].copy_(host_[i], /*non_blocking=*/true);
-  if (!device_.front().is_cpu()) kernels::wait_for_gpu();
+    if (!host_[i].is_same(owned_[i])) owned_[i].copy_(host_[i], /*non_blocking=*/true);
+  if (on_gpu()) kernels::wait_for_gpu();
+}
+
+int64_t HostState::size_bytes() const {
+  int64_t total = 0;
+  for (const at::Tensor& range : host_) total += static_cast<int64_t>(range.nbytes());
+  return total;
 }
 
 std::vector<checkpoints::Piece> HostState::pieces() const {

@@ -94,7 +94,7 @@ void Ledger::append(int64_t step, double loss, const std::vector<uint64_t>& samp
 }
 
 Hash128 state_digest(FlatParameters& parameters, const ShardedOptimizer& optimizer, Collectives& group) {
-  HostState state(parameters, optimizer);
+  HostState state(parameters, optimizer, HostState::OnCpu::the_arrays);
   state.pull();
 
   const int64_t element_bytes = size_bytes(parameters.dtype());

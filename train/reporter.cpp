@@ -102,4 +102,15 @@ void Reporter::evaluation(int64_t step, const EvalResult& result) {
            result.nats_per_token(), result.perplexity(), bits, result.tokens);
 }
 
+void Reporter::saved(const Saver::Outcome& save) {
+  if (!metrics_) return;
+  const auto bytes = static_cast<double>(save.bytes);
+  metrics_->append(OrderedJson{
+      {"step", save.step},
+      {"save", {{"wait_ms", save.wait_seconds * 1e3}, {"seconds", save.seconds}, {"bytes", save.bytes}}}}
+                       .dump());
+  log_info("step {}  saved in {:.2f} s ({:.2f} GB/s a rank); training waited {:.0f} ms", save.step,
+           save.seconds, bytes / save.seconds * 1e-9, save.wait_seconds * 1e3);
+}
+
 }  // namespace dm::train

@@ -5,6 +5,8 @@
 //   {"step": 12, "loss": ..., "lr": ..., "gradient_norm": ..., "verdict": "update", ...}   each step
 //   {"step": 12, "difference": [{"layer": 0, "lambda": ..., "norm_1": ..., ...}, ...]}     after some steps
 //   {"step": 12, "eval": {...}} EvalResult::to_json, before step 13
+//   {"step": 12, "save": {"wait_ms": ..., "seconds": ..., "bytes": ...}}                   once it is
+//   committed
 //
 // Numbers that are not finite are null. On a resume the file is cut back to the step resumed from.
 
@@ -15,6 +17,7 @@
 
 #include "model/language_model.h"
 #include "train/run_config.h"
+#include "train/saver.h"
 #include "train/state.h"
 #include "train/step_guard.h"
 #include "train/step_log.h"
@@ -40,6 +43,7 @@ class Reporter {
   void step(const StepReport& report);
   void difference(int64_t step, const std::vector<model::DifferenceStats>& layers);
   void evaluation(int64_t step, const EvalResult& result);
+  void saved(const Saver::Outcome& save);
 
  private:
   void terminal_line(const StepReport& report);

@@ -19,6 +19,7 @@ struct StepFacts {
   bool stop = false;            // a signal asked this rank to stop
   bool save_due = false;        // by the clock of rank 0
   bool time_up = false;         // by the clock of rank 0
+  bool saving = false;          // this rank still writes its part of a checkpoint
 
   double loss() const { return nats / targets; }  // nats a target; NaN without targets
   double gradient_norm() const;                   // of the mean loss's gradient

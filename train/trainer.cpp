@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -19,6 +20,7 @@
 #include "train/resume.h"
 #include "train/rows.h"
 #include "train/run_data.h"
+#include "train/saver.h"
 #include "train/sharded_optimizer.h"
 #include "train/state.h"
 #include "train/step.h"
@@ -57,20 +59,23 @@ class Trainer {
   void explain_skip(const StepFacts& facts, const LocalLoss& local, Verdict verdict) const;
   void evaluate_if_due(Reporter& reporter) const;
   void measure_difference_if_due(Reporter& reporter) const;
-  void save_if_due(const StepFacts& facts);
-  void save();
+  void save_if_due(const StepFacts& facts, Reporter& reporter);
+  void save_and_wait(Reporter& reporter);
+  void begin_save();
+  void end_save(Reporter& reporter);
   bool speaks() const { return control_group_.rank() == 0; }
 
   const RunConfig& config_;
   Collectives& data_group_;
   Collectives& control_group_;
-  RunData data_;  // before the store, which makes the run's folder
+  RunData data_;                                   // before the store, which makes the run's folder
+  const std::unique_ptr<Collectives> save_group_;  // of the store, which saves from a thread of its own
   checkpoints::Store store_;
   RunLog log_;
   Failures failures_;
   FlatParameters parameters_;
   ShardedOptimizer optimizer_;
-  HostState host_state_;
+  Saver saver_;
   StepGuard guard_;
   model::LanguageModel model_;
   BatchPasses passes_;
@@ -79,7 +84,8 @@ class Trainer {
   std::unique_ptr<data::Loader> loader_;
   Stopwatch attempt_, since_save_;
   double seconds_before_ = 0;  // of training, in earlier attempts
-  int64_t saved_step_ = -1;
+  int64_t saved_step_ = -1;    // whose save was begun last, unless it failed
+  bool save_due_ = false;
   bool time_up_ = false;
 };
 
@@ -106,6 +112,7 @@ ExitCode Trainer::loop() {
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate(), clip = clip_factor(facts);
     if (verdict == Verdict::update) {
+      saver_.hold_updates();
       optimizer_.update(lr, clip / facts.targets);
       model_.weights_changed();
     } else {
@@ -117,15 +124,15 @@ ExitCode Trainer::loop() {
     ledger.append(progress_.step, facts.loss(), batch.sample_ids, parameters_, optimizer_);
     reporter.step({progress_, facts, verdict, lr, clip, step_seconds, batch.wait_ms});
     measure_difference_if_due(reporter);
-    save_if_due(facts);
+    save_if_due(facts, reporter);
     if (speaks()) failures_.passed(progress_.step);
     if (facts.stop && !finished()) {
-      if (saved_step_ != progress_.step) save();
+      save_and_wait(reporter);
       log_info("stopped by a signal after step {}; the same command goes on from there", progress_.step);
       return ExitCode::saved;
     }
   }
-  if (saved_step_ != progress_.step) save();
+  save_and_wait(reporter);
   if (data_.held_out() != nullptr)
     reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
                                                  config_.train.mask_boundary_loss, data_group_));
@@ -159,7 +166,8 @@ StepFacts Trainer::gather_facts(const LocalLoss& local) const {
           .stop = stop_requested() != StopRequest::none,
           .save_due = speaks() && train.save_every_minutes > 0 &&
                       since_save_.seconds() >= train.save_every_minutes * 60,
-          .time_up = speaks() && train.minutes > 0 && minutes >= train.minutes};
+          .time_up = speaks() && train.minutes > 0 && minutes >= train.minutes,
+          .saving = saver_.writing()};
 }
 
 double Trainer::learning_rate() const {
@@ -216,7 +224,7 @@ void Trainer::measure_difference_if_due(Reporter& reporter) const {
 
 // ---- checkpoints ----
 
-void Trainer::save() {
+void Trainer::begin_save() {
   const Meta meta{.progress = progress_,
                   .updates = optimizer_.updates(),
                   .guard = guard_.state(),
@@ -224,24 +232,40 @@ void Trainer::save() {
                   .data = data_identity_,
                   .program = program_version(),
                   .world = data_group_.size()};
-  const Stopwatch time;
   since_save_.restart();
-  host_state_.pull();
-  store_.save(progress_.step, host_state_.pieces(), meta.to_json());
+  saver_.start(progress_.step, meta.to_json());
   saved_step_ = progress_.step;
-  log_info("step {}  saved in {:.2f} s", progress_.step, time.seconds());
 }
 
-void Trainer::save_if_due(const StepFacts& facts) {
-  const int64_t every = config_.train.save_every;
-  if (!facts.save_due && (every == 0 || progress_.step % every != 0)) return;
+void Trainer::end_save(Reporter& reporter) {
   try {
-    save();
+    reporter.saved(saver_.finish());
   } catch (const Error& error) {
+    const int64_t step = std::exchange(saved_step_, -1);
     // The checkpoint before is intact, so a full disk must not end the run; the next save may find room.
     if (error.code() != ExitCode::io && error.code() != ExitCode::permission) throw;
-    log_error("step {}: not saved, training goes on: {}", progress_.step, error.what());
+    log_error("step {}: not saved, training goes on: {}", step, error.what());
   }
+}
+
+void Trainer::save_if_due(const StepFacts& facts, Reporter& reporter) {
+  const int64_t every = config_.train.save_every;
+  const bool due = facts.save_due || (every > 0 && progress_.step % every == 0);
+  if (due && facts.saving && !save_due_)
+    log_info("step {}  a checkpoint is due while that of step {} is being written; it is taken after that",
+             progress_.step, saved_step_);
+  save_due_ |= due;
+  if (facts.saving) return;  // on some rank, as all know
+  if (saver_.in_flight()) end_save(reporter);
+  if (std::exchange(save_due_, false)) begin_save();
+}
+
+/// What a run ends with: unlike a save on the way, it must succeed.
+void Trainer::save_and_wait(Reporter& reporter) {
+  if (saver_.in_flight()) end_save(reporter);
+  if (saved_step_ == progress_.step) return;
+  begin_save();
+  reporter.saved(saver_.finish());
 }
 
 // ---- assembly ----
@@ -251,13 +275,14 @@ Trainer::Trainer(const RunConfig& config, Collectives& data_group, Collectives& 
       data_group_(data_group),
       control_group_(control_group),
       data_(config, data_group.rank(), data_group.size()),
-      store_(config.train.run_dir, config.checkpoint, control_group),
+      save_group_(control_group.duplicate()),
+      store_(config.train.run_dir, config.checkpoint, *save_group_),
       log_(config.train.run_dir, control_group.rank()),
       failures_(config.train.run_dir, control_group.rank() == 0),
       parameters_(model::parameter_infos(config.model), parse_dtype(config.train.dtype, "--dtype"),
                   data_group, at::Device(config.train.device)),
       optimizer_(config.optimizer, parameters_),
-      host_state_(parameters_, optimizer_),
+      saver_(store_, parameters_, optimizer_),
       guard_(config.train.spike_sigma, config.train.spike_window),
       model_(config.model, parameters_.leaves(), activation_type(config.train)),
       passes_(model_, config.train.micro_batch) {
@@ -280,8 +305,9 @@ std::optional<Meta> Trainer::restore() {
   }
   const Meta stored = Meta::from_json(newest->meta, newest->directory);
   refuse_differences(config_differences(stored, config_), config_.train.allow, newest->directory);
-  checkpoints::load(newest->directory, host_state_.pieces());
-  host_state_.push();
+  HostState state(parameters_, optimizer_, HostState::OnCpu::the_arrays);
+  checkpoints::load(newest->directory, state.pieces());
+  state.push();
   parameters_.gather_weights();
   optimizer_.set_updates(stored.updates);
   guard_.restore(stored.guard, newest->directory);

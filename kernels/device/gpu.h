@@ -23,6 +23,28 @@ struct GpuMemory {
 GpuMemory gpu_memory();
 void reset_gpu_peak();
 
+/// Copies out of the GPU's memory beside the kernels of the current stream.
+class SideCopies {
+ public:
+  SideCopies();
+  ~SideCopies();  // waits
+  SideCopies(const SideCopies&) = delete;
+  SideCopies& operator=(const SideCopies&) = delete;
+
+  /// Begins copying `size_bytes` from the GPU to pinned memory once the current stream has done what it holds
+  /// now.
+  void start(void* to, const void* from, int64_t size_bytes);
+  /// What the current stream is given from here on begins after the copies.
+  void go_first();
+  /// Returns when the copies are done. May be called by another thread than the one that started them, one at
+  /// a time. An error of the GPU's is ExitCode::lost.
+  void wait();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 /// Work of fixed shapes on fixed memory, run again and again: the first time as it comes, so that whatever is
 /// prepared once is prepared; then it is recorded as a CUDA graph, and from there on replayed, with one
 /// launch instead of one a kernel. The work must not wait for the GPU, and whatever it reads must stay in

@@ -37,6 +37,36 @@ GpuMemory gpu_memory() {
 
 void reset_gpu_peak() { c10::cuda::CUDACachingAllocator::resetPeakStats(c10::cuda::current_device()); }
 
+struct SideCopies::Impl {
+  c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/false);
+  cudaEvent_t begin = nullptr, end = nullptr;  // the current stream's place; the last copy
+};
+
+SideCopies::SideCopies() : impl_(new Impl) {
+  for (cudaEvent_t* event : {&impl_->begin, &impl_->end})
+    check_launch(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "creating an event");
+}
+
+SideCopies::~SideCopies() {
+  cudaEventSynchronize(impl_->end);
+  for (cudaEvent_t event : {impl_->begin, impl_->end}) cudaEventDestroy(event);
+}
+
+void SideCopies::start(void* to, const void* from, int64_t size_bytes) {
+  const cudaStream_t side = impl_->stream.stream();
+  check_launch(cudaEventRecord(impl_->begin, current_stream()), "copying to the host");
+  check_launch(cudaStreamWaitEvent(side, impl_->begin), "copying to the host");
+  check_launch(cudaMemcpyAsync(to, from, static_cast<size_t>(size_bytes), cudaMemcpyDeviceToHost, side),
+               "copying to the host");
+  check_launch(cudaEventRecord(impl_->end, side), "copying to the host");
+}
+
+void SideCopies::go_first() {
+  check_launch(cudaStreamWaitEvent(current_stream(), impl_->end), "waiting for copies");
+}
+
+void SideCopies::wait() { check_launch(cudaEventSynchronize(impl_->end), "copying to the host"); }
+
 struct Graph::Impl {
   bool record;
   int64_t runs = 0;

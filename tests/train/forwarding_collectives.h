@@ -31,6 +31,7 @@ class ForwardingCollectives : public Collectives {
     return inner_.receive(data, count, dtype, from);
   }
   void barrier() override { inner_.barrier(); }
+  std::unique_ptr<Collectives> duplicate() override { return inner_.duplicate(); }
   int64_t bytes_sent() const override { return inner_.bytes_sent(); }
 
  private:

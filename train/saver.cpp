@@ -1,0 +1,48 @@
+#include "train/saver.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "train/stopwatch.h"
+
+namespace dm::train {
+
+Saver::Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer)
+    : store_(store), parameters_(parameters), optimizer_(optimizer) {}
+
+Saver::~Saver() {
+  if (writer_.joinable()) writer_.join();
+}
+
+void Saver::start(int64_t step, const Json& meta) {
+  DM_CHECK(!in_flight(), "a save of step {} while that of step {} is in flight", step, outcome_.step);
+  const Stopwatch time;
+  if (!snapshot_) snapshot_.emplace(parameters_, optimizer_, HostState::OnCpu::a_copy);
+  snapshot_->begin_pull();
+  error_ = nullptr;
+  done_ = false;
+  outcome_ = {.step = step, .bytes = snapshot_->size_bytes(), .wait_seconds = time.seconds(), .seconds = 0};
+  writer_ = std::thread([this, meta, time] {
+    try {
+      snapshot_->finish_pull();
+      store_.save(outcome_.step, snapshot_->pieces(), meta);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    outcome_.seconds = time.seconds();
+    done_ = true;
+  });
+}
+
+void Saver::hold_updates() {
+  if (in_flight()) snapshot_->hold_updates();
+}
+
+Saver::Outcome Saver::finish() {
+  DM_CHECK(in_flight(), "no save is in flight");
+  writer_.join();
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  return outcome_;
+}
+
+}  // namespace dm::train
