@@ -76,7 +76,7 @@ TEST_F(SaverTest, WritesTheStateOfTheMomentItWasStarted) {
   EXPECT_TRUE(saver_.in_flight());
   EXPECT_TRUE(saver_.writing());
   saver_.hold_updates();
-  model_.parameters.owned_weights().add_(1);  // training goes on
+  model_.parameters.initialise(test::tiny_model(), 8);  // training goes on
   gate_.open();
   const Saver::Outcome outcome = saver_.finish();
   EXPECT_FALSE(saver_.in_flight());
