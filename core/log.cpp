@@ -4,6 +4,7 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -69,6 +70,11 @@ void set_log_file(const std::string& path) {
   file_logger->set_level(level_from_environment());
   file_logger->flush_on(spdlog::level::trace);
   note_signals_in(signal_notes.fd());
+}
+
+int log_descriptor() {
+  const std::lock_guard lock(file_mutex);
+  return signal_notes ? signal_notes.fd() : STDERR_FILENO;
 }
 
 void log(LogLevel level, const std::string& message) {

@@ -16,6 +16,8 @@ void set_log_terminal(bool on);
 /// they come; "" closes it.
 void set_log_file(const std::string& path);
 void log(LogLevel level, const std::string& message);
+/// That file as handlers may write into it, or stderr.
+int log_descriptor();
 
 template <class... Args>
 void log_debug(fmt::format_string<Args...> format, Args&&... args) {

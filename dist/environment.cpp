@@ -13,6 +13,7 @@
 #include "core/process.h"
 #include "dist/mpi_check.h"
 #include "dist/mpi_collectives.h"
+#include "dist/mpi_mailbox.h"
 
 extern "C" char** environ;
 
@@ -157,6 +158,12 @@ std::unique_ptr<Collectives> Environment::make_group(int64_t color) {
   MPI_Comm comm = MPI_COMM_NULL;
   DM_MPI(MPI_Comm_split(MPI_COMM_WORLD, static_cast<int>(color), impl_->world.rank, &comm));
   return std::make_unique<MpiCollectives>(comm, kMessageLimitBytes);
+}
+
+std::unique_ptr<Mailbox> Environment::make_mailbox() {
+  MPI_Comm comm = MPI_COMM_NULL;
+  DM_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
+  return std::make_unique<MpiMailbox>(comm);
 }
 
 }  // namespace dm::dist

@@ -16,6 +16,8 @@
 
 namespace dm::dist {
 
+class Mailbox;
+
 /// Messages above this are split: MPI's counts are int. Tests lower it.
 inline constexpr int64_t kMessageLimitBytes = int64_t{1} << 30;
 
@@ -46,6 +48,8 @@ class Environment {
   std::unique_ptr<Collectives> make_world_group(int64_t message_limit_bytes = kMessageLimitBytes);
   /// Groups of the ranks that give the same colour (>= 0), in the order of their ranks; otherwise as above.
   std::unique_ptr<Collectives> make_group(int64_t color);
+  /// Letters between all ranks, likewise.
+  std::unique_ptr<Mailbox> make_mailbox();
 
  private:
   struct Impl;

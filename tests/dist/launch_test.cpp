@@ -70,6 +70,37 @@ TEST(Launch, RanksThatFailAlikeKnowIt) {
   EXPECT_EQ(words(mpirun(1, "end 64 0 64").output, "together"), 1);
 }
 
+// A rank that hangs ends the job: named, with its stack, within the watchdog's time and two seconds.
+TEST(Launch, TheWatchdogNamesWhoHangs) {
+  constexpr double kWatchdog = 2, kStart = 4;  // seconds; mpirun and five steps on a busy machine
+  const struct {
+    const char* how;
+    int rank;
+    const char* message;
+  } cases[] = {{"stop", 2, "no sign of life for 2 s"},
+               {"stop", 0, "no sign of life for 2 s"},
+               {"busy", 1, "the others wait in an exchange for"},
+               {"other", 2, "most ranks are in exchange 6 (all-reduce), but"}};
+  for (const auto& c : cases) {
+    const Outcome outcome = mpirun(3, fmt::format("hang {} {} {}", c.how, c.rank, kWatchdog));
+    EXPECT_EQ(outcome.exit_code, 71) << c.how << outcome.output;
+    EXPECT_THAT(outcome.output, HasSubstr(c.message)) << c.how;
+    EXPECT_THAT(outcome.output, HasSubstr(fmt::format("  rank {} (process ", c.rank))) << c.how;
+    EXPECT_THAT(outcome.output, HasSubstr("last step 5")) << c.how;
+    EXPECT_LT(outcome.seconds, kStart + kWatchdog + 2) << c.how;
+  }
+}
+
+TEST(Launch, TheWatchdogTellsOfASlowRankAndLeavesAHealthyJobAlone) {
+  const Outcome slow = mpirun(3, "hang slow 1 10");
+  EXPECT_EQ(slow.exit_code, 0) << slow.output;
+  EXPECT_THAT(slow.output, HasSubstr("rank 1 (process "));
+  EXPECT_THAT(slow.output, HasSubstr("all wait for it"));
+  const Outcome healthy = mpirun(3, "hang not 1 2");
+  EXPECT_EQ(healthy.exit_code, 0) << healthy.output;
+  EXPECT_THAT(healthy.output, testing::Not(HasSubstr("process")));
+}
+
 TEST(Launch, OneProcessAloneIsFine) {
   EXPECT_EQ(run(DM_ABORT_HELPER " start").exit_code, 0);
   // Without the search for leaks: LeakSanitizer itself crashes in a process whose MPI was finalised below an

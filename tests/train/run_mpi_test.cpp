@@ -7,8 +7,8 @@
 #include <fstream>
 #include <limits>
 
+#include "core/forwarding_collectives.h"
 #include "tests/support/mpi_environment.h"
-#include "tests/train/forwarding_collectives.h"
 #include "tests/train/tiny_run.h"
 #include "train/evaluator.h"
 #include "train/ledger.h"
@@ -106,7 +106,7 @@ TEST(Run, MaskedTargetsAreCountedOverAllRanks) {
 }
 
 /// A NaN in the gradient of one rank, at step 3.
-class PoisonedStep final : public test::ForwardingCollectives {
+class PoisonedStep final : public ForwardingCollectives {
  public:
   PoisonedStep(Collectives& inner, int64_t rank) : ForwardingCollectives(inner), rank_(rank) {}
   std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,

@@ -11,8 +11,8 @@
 #include <memory>
 
 #include "core/error.h"
+#include "core/forwarding_collectives.h"
 #include "tests/support/refusal.h"
-#include "tests/train/forwarding_collectives.h"
 #include "tests/train/tiny_model.h"
 
 namespace dm::train {
@@ -21,9 +21,9 @@ namespace {
 using testing::HasSubstr;
 
 /// A group whose exchanges wait, or fail, once asked to: the store's saves do nothing without them.
-class Gate final : public test::ForwardingCollectives {
+class Gate final : public ForwardingCollectives {
  public:
-  using test::ForwardingCollectives::ForwardingCollectives;
+  using ForwardingCollectives::ForwardingCollectives;
   std::unique_ptr<Pending> all_gather(const void* input, void* output, int64_t count, DType dtype) override {
     if (open_.valid()) open_.wait();
     DM_REQUIRE(!broken, ExitCode::io, "no space left");

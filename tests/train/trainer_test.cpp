@@ -14,8 +14,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/forwarding_collectives.h"
 #include "data/loader.h"
-#include "tests/train/forwarding_collectives.h"
 #include "tests/train/tiny_run.h"
 #include "train/ledger.h"
 #include "train/load_model.h"
@@ -54,7 +54,7 @@ void expect_equal_histories(const RunConfig& expected, const RunConfig& found) {
 }
 
 /// A group in which the process dies, as far as the trainer can tell, in the gradient reduction of a step.
-class DiesAtStep final : public test::ForwardingCollectives {
+class DiesAtStep final : public ForwardingCollectives {
  public:
   DiesAtStep(Collectives& inner, int64_t step) : ForwardingCollectives(inner), left_(step) {}
   std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,
@@ -194,7 +194,7 @@ TEST_F(TrainerTest, FullDiskEndsNoRunInItsMiddleButAtItsEnd) {
 }
 
 /// A group in which every gradient from a step on holds a NaN.
-class PoisonedFromStep final : public test::ForwardingCollectives {
+class PoisonedFromStep final : public ForwardingCollectives {
  public:
   PoisonedFromStep(Collectives& inner, int64_t step) : ForwardingCollectives(inner), left_(step) {}
   std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,

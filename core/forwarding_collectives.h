@@ -1,9 +1,9 @@
 #pragma once
-// A group that hands everything to another: tests override what shall go wrong.
+// A group that hands everything to another, for groups that are one with something more.
 
 #include "core/collectives.h"
 
-namespace dm::test {
+namespace dm {
 
 class ForwardingCollectives : public Collectives {
  public:
@@ -38,4 +38,4 @@ class ForwardingCollectives : public Collectives {
   Collectives& inner_;
 };
 
-}  // namespace dm::test
+}  // namespace dm
