@@ -7,6 +7,10 @@
 //
 // The environment variable DM_FAILPOINT arms one: NAME=ACTION or NAME@RANK=ACTION, where the action is kill
 // (SIGKILL to this process), throw, enospc, eio (as a system call would fail there) or sleep (one second).
+//
+//   if (DM_FAULT("norm.unsummed")) ...
+//
+// is a mistake that a test makes on purpose to see that it is found: true where NAME=fault is armed.
 
 #ifdef DM_FAILPOINTS
 
@@ -33,9 +37,17 @@ inline void hit_failpoint(const std::string& name, const char* file, int line) {
   if (action == "eio") throw_errno(EIO, "failpoint", name, file, line);
   if (action == "sleep") std::this_thread::sleep_for(std::chrono::seconds(1));
 }
+
+/// Looked up each time: a test arms one fault after the other.
+inline bool fault_armed(const std::string& name) {
+  const char* setting = std::getenv("DM_FAILPOINT");
+  return setting != nullptr && setting == name + "=fault";
+}
 }  // namespace dm::detail
 
+#define DM_FAULT(name) ::dm::detail::fault_armed(name)
 #define DM_FAILPOINT(name) ::dm::detail::hit_failpoint(name, __FILE__, __LINE__)
 #else
 #define DM_FAILPOINT(name) static_cast<void>(0)
+#define DM_FAULT(name) false
 #endif

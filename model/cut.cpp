@@ -18,13 +18,17 @@ std::vector<Run> deal(int64_t units, int64_t branches, int64_t branch, int64_t t
   return runs;
 }
 
+void append(Cut& cut, const std::vector<Run>& units, int64_t width, int64_t offset) {
+  cut.ranks.resize(units.size());
+  for (size_t rank = 0; rank < units.size(); ++rank)
+    if (!units[rank].empty())
+      cut.ranks[rank].push_back({offset + units[rank].begin * width, offset + units[rank].end * width});
+}
+
 Cut cut_along(int64_t dim, const std::vector<Run>& units, int64_t width) {
   Cut cut;
   cut.dim = dim;
-  for (const Run& run : units) {
-    cut.ranks.emplace_back();
-    if (!run.empty()) cut.ranks.back().push_back({run.begin * width, run.end * width});
-  }
+  append(cut, units, width, 0);
   return cut;
 }
 
@@ -34,6 +38,13 @@ Cut where_any(const std::vector<Run>& units, int64_t extent) {
     cut.ranks.emplace_back();
     if (!run.empty()) cut.ranks.back().push_back({0, extent});
   }
+  return cut;
+}
+
+Cut on_first(int64_t extent, int64_t tp) {
+  Cut cut;
+  cut.ranks.resize(static_cast<size_t>(tp));
+  cut.ranks[0].push_back({0, extent});
   return cut;
 }
 

@@ -26,9 +26,15 @@ struct Cut {
 /// equal consecutive parts: what of `branch` each rank gets, within that branch.
 std::vector<Run> deal(int64_t units, int64_t branches, int64_t branch, int64_t tp);
 
-/// Each unit is `width` consecutive rows (dim 0) or columns (dim 1), the first at `offset`.
+/// Rows for cut_along(): `width` rows for each unit, the first at `offset`, behind those that a rank has
+/// already.
+void append(Cut& cut, const std::vector<Run>& units, int64_t width, int64_t offset);
+
+/// Each unit is `width` consecutive rows (dim 0) or columns (dim 1).
 Cut cut_along(int64_t dim, const std::vector<Run>& units, int64_t width = 1);
 /// The whole parameter on the ranks that have any of the units, nothing of it on the others.
 Cut where_any(const std::vector<Run>& units, int64_t extent);
+/// The whole parameter on the first of tp ranks.
+Cut on_first(int64_t extent, int64_t tp);
 
 }  // namespace dm::model

@@ -19,6 +19,7 @@ struct Decoder::State {
 Decoder::Decoder(const LanguageModel& model, int64_t batch)
     : model_(model), state_(std::make_unique<State>()) {
   DM_CHECK(batch >= 1, "decoding a batch of {}", batch);
+  DM_CHECK(model.placement().tp == 1 && model.placement().cp == 1, "decoding with a part of the model");
   const at::NoGradGuard no_gradients;
   state_->batch = batch;
   for (int64_t i = 0; i < model.layers(); ++i) state_->layers.push_back(model.kind(i).bind(model.layer(i)));

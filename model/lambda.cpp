@@ -9,6 +9,9 @@
 namespace dm::model {
 namespace {
 
+/// One row a head, on the rank that has it.
+Cut cut(const LambdaPlace& place, bool by_head) { return by_head ? cut_along(0, place.dealt) : Cut{}; }
+
 /// σ(Σ_j λ_q1[j]) + λ_init: the published Mamba-2 code. The elements share one gradient; the vector is kept
 /// because AdamW moves its sum `width` times as fast as it would move a scalar.
 class SigmoidSum : public LambdaForm {
@@ -50,7 +53,7 @@ class Offset final : public LambdaForm {
   const char* name() const override { return by_head_ ? "head" : "scalar"; }
   bool by_head() const override { return by_head_; }
   void declare(const LambdaPlace& place, const Declare& declare) const override {
-    declare.exempt("lambda_theta", {by_head_ ? place.heads : 1}, Init::constant(0));
+    declare.exempt("lambda_theta", {by_head_ ? place.heads : 1}, Init::constant(0), cut(place, by_head_));
   }
   at::Tensor value(const Scope& p, int64_t layer, const at::Tensor&) const override {
     return p["lambda_theta"] + lambda_init(layer);
@@ -77,8 +80,9 @@ class FromInput final : public LambdaForm {
   bool from_input() const override { return true; }
   void declare(const LambdaPlace& place, const Declare& declare) const override {
     const int64_t rows = by_head_ ? place.heads : 1;
-    declare.exempt("lambda_proj.weight", {rows, place.d_model}, Init::linear(place.d_model));
-    declare.exempt("lambda_proj.bias", {rows}, Init::constant(0));
+    declare.exempt("lambda_proj.weight", {rows, place.d_model}, Init::linear(place.d_model),
+                   cut(place, by_head_));
+    declare.exempt("lambda_proj.bias", {rows}, Init::constant(0), cut(place, by_head_));
   }
   at::Tensor value(const Scope& p, int64_t, const at::Tensor& projected) const override {
     return at::sigmoid(projected + p["lambda_proj.bias"]);

@@ -16,7 +16,8 @@ struct LambdaPlace {
   int64_t layer;
   int64_t d_model;
   int64_t d_state;
-  int64_t heads;  // of one branch
+  int64_t heads;           // of one branch
+  std::vector<Run> dealt;  // branch 2's heads, or channels without heads, by tensor rank
 };
 
 class LambdaForm {
@@ -29,6 +30,7 @@ class LambdaForm {
   /// λ is read off the block's input u: no λ_init in it, and no factor (1 − λ_init) after it.
   virtual bool from_input() const { return false; }
 
+  /// Without a cut, on the tensor ranks that work on branch 2: the only ones to need λ.
   virtual void declare(const LambdaPlace&, const Declare&) const {}
   /// [1] or [H]; from the input [B, L, 1] or [B, L, H], where `projected` = lambda_proj.weight · u (no bias)
   /// [B, L, 1 | H].

@@ -5,7 +5,10 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "kernels/comm/tensor_axis.h"
+#include "kernels/comm/transport.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "kernels/cross_entropy/split_cross_entropy.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
 #include "model/layers/registry.h"
@@ -16,9 +19,8 @@
 namespace dm::model {
 namespace {
 
-void report(const LanguageModel::Taps* taps, int64_t layer, const at::Tensor& h) {
-  if (taps && std::find(taps->layers.begin(), taps->layers.end(), layer) != taps->layers.end())
-    taps->visit(layer, h);
+bool tapped(const LanguageModel::Taps* taps, int64_t layer) {
+  return taps && std::find(taps->layers.begin(), taps->layers.end(), layer) != taps->layers.end();
 }
 
 DifferenceStats statistics(int64_t layer, const PlainDifference& d) {
@@ -42,7 +44,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
       placement_(placement) {
   validate(config_);
   check_placement(config_, placement_.tp, placement_.cp);
-  DM_CHECK(placement_.tp == 1 && placement_.cp == 1, "a model on several ranks is still to come");
+  DM_CHECK((placement_.tp == 1 || placement_.tensor) && placement_.cp == 1, "a placement without its groups");
   check_parameters(config_, parameters_, placement_);
   const at::Tensor& leaf = parameters_.begin()->second;
   activations_ = activations.value_or(leaf.scalar_type());
@@ -71,8 +73,34 @@ Scope LanguageModel::norm_before(int64_t index) const {
 }
 
 Stream LanguageModel::enter(const at::Tensor& ids) const {
-  const at::Tensor h = kernels::embedding(ids, embeddings());
-  return model::enter(config_, h, norm_before(0), activations_);
+  return model::enter(config_, embedded(ids), norm_before(0), activations_);
+}
+
+at::Tensor LanguageModel::embedded(const at::Tensor& ids) const {
+  if (placement_.tp == 1) return kernels::embedding(ids, embeddings());
+  // Of every token one rank has the row; the others add zeros.
+  const kernels::VocabularyShare share = vocabulary_share();
+  const at::Tensor row = ids.reshape(-1) - share.begin;
+  const at::Tensor mine = row.ge(0).logical_and(row.lt(share.count));
+  const at::Tensor rows =
+      kernels::embedding(row.clamp(0, std::max<int64_t>(share.count - 1, 0)), embeddings());
+  return kernels::scatter_sum(at::where(mine.unsqueeze(1), rows, at::zeros({}, rows.options())),
+                              *placement_.tensor);
+}
+
+kernels::VocabularyShare LanguageModel::vocabulary_share() const {
+  const int64_t rows = parameters_.at("backbone.embeddings.weight").size(0), v = config_.vocab_size;
+  const int64_t begin = std::min(v, placement_.tp_rank * rows);
+  return {begin, std::min(v, begin + rows) - begin, v, placement_.tensor};
+}
+
+at::Tensor LanguageModel::all_tokens(const at::Tensor& mine, const at::Tensor& ids) const {
+  if (placement_.tp == 1) return mine;
+  return kernels::gather_tokens(mine, ids.numel(), *placement_.tensor).view({ids.size(0), ids.size(1), -1});
+}
+
+at::Tensor LanguageModel::own_tokens(const at::Tensor& part) const {
+  return placement_.tp == 1 ? part : kernels::scatter_sum(part.flatten(0, 1), *placement_.tensor);
 }
 
 Stream LanguageModel::add(int64_t index, const Stream& stream, const at::Tensor& y,
@@ -98,19 +126,27 @@ at::Tensor LanguageModel::documents(const at::Tensor& seq_idx) const {
 }
 
 at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
+  const auto report = [&](int64_t layer, const Stream& stream) {
+    if (tapped(taps, layer)) taps->visit(layer, all_tokens(stream.h, ids));
+  };
   const at::Tensor documents = this->documents(seq_idx);  // [B, L]
-  Stream stream = enter(ids);                             // [B, L, D]
-  report(taps, -1, stream.h);
+  Stream stream = enter(ids);                             // [B, L, D], or the rank's tokens [t, D]
+  report(-1, stream);
   for (int64_t i = 0; i < layers(); ++i) {
     const auto block = kind(i).bind(layer(i));
-    stream = add(i, stream, block->forward(stream.u, documents), block->output_norm());
-    report(taps, i, stream.h);
+    const at::Tensor y = block->forward(all_tokens(stream.u, ids), documents);  // [B, L, D], a rank's part
+    stream = add(i, stream, own_tokens(y), block->output_norm());
+    report(i, stream);
   }
-  return stream.u;  // [B, L, D]
+  return all_tokens(stream.u, ids);  // [B, L, D]
 }
 
 at::Tensor LanguageModel::logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
-  return kernels::linear(hidden(ids, seq_idx, taps), head());  // [B, L, V]
+  const at::Tensor h = hidden(ids, seq_idx, taps);
+  if (placement_.tp == 1) return kernels::linear(h, head());  // [B, L, V]
+  const at::Tensor mine = kernels::linear(h.detach(), head().value.detach());
+  const at::Tensor all = kernels::all_gather(mine.flatten(0, 1), *placement_.tensor);  // [tp, B L, V / tp]
+  return all.permute({1, 0, 2}).flatten(1).narrow(1, 0, config_.vocab_size).unflatten(0, ids.sizes());
 }
 
 at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx,
@@ -119,8 +155,10 @@ at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& s
   DM_CHECK(length >= 1, "a row of {} tokens predicts nothing", tokens.size(1));
   const at::Tensor h = hidden(tokens.narrow(1, 0, length), seq_idx).flatten(0, 1);  // [B L, D]
   const at::Tensor targets = tokens.narrow(1, 1, length).reshape(-1);               // [B L]
+  const at::Tensor counts = mask.reshape(-1).to(at::kByte);
   const kernels::CrossEntropy loss =
-      kernels::linear_cross_entropy(h, head(), targets, mask.reshape(-1).to(at::kByte));
+      placement_.tp == 1 ? kernels::linear_cross_entropy(h, head(), targets, counts)
+                         : kernels::split_cross_entropy(h, head(), targets, counts, vocabulary_share());
   if (per_target) *per_target = loss.per_target.view({tokens.size(0), length});
   return loss.sum;
 }
@@ -134,12 +172,15 @@ std::vector<DifferenceStats> LanguageModel::difference_stats(const at::Tensor& i
   for (int64_t i = 0; i < layers(); ++i) {
     if (!kind(i).has_difference()) {
       const auto block = kind(i).bind(layer(i));
-      stream = add(i, stream, block->forward(stream.u, documents), block->output_norm());
+      const at::Tensor y = block->forward(all_tokens(stream.u, ids), documents);
+      stream = add(i, stream, own_tokens(y), block->output_norm());
       continue;
     }
-    const PlainDifference difference = kind(i).plain(layer(i), stream.u, documents);
+    const PlainDifference difference = kind(i).plain(layer(i), all_tokens(stream.u, ids), documents);
     stats.push_back(statistics(i, difference));
-    stream = add(i, stream, difference.output, std::nullopt);
+    // Every tensor rank has the whole output: one of them puts it into the sum.
+    const at::Tensor& y = difference.output;
+    stream = add(i, stream, own_tokens(placement_.tp_rank == 0 ? y : at::zeros_like(y)), std::nullopt);
   }
   return stats;
 }

@@ -52,6 +52,12 @@ struct DifferenceStats {
   double cosine;  // cos(y_1, y_2)
 };
 
+}  // namespace dm::model
+namespace dm::kernels {
+struct VocabularyShare;
+}
+namespace dm::model {
+
 class LayerKind;
 class Matrices;
 class Scope;
@@ -94,7 +100,7 @@ class LanguageModel {
   /// ids, seq_idx [B, L] int64/int32 -> residual stream after the final norm [B, L, D] in the dtype of the
   /// activations, differentiable.
   at::Tensor hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
-  /// -> logits [B, L, V].
+  /// -> logits [B, L, V]; on several tensor ranks without gradients.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
 
   /// tokens [B, L + 1] int64, seq_idx [B, L], mask [B, L] (0: no loss). Sum over counted targets of the
@@ -111,14 +117,21 @@ class LanguageModel {
   int64_t layers() const { return static_cast<int64_t>(letters_.size()); }
   const LayerKind& kind(int64_t index) const;
   LayerView layer(int64_t index) const;
+  // On several tensor ranks a stream is of the rank's share of the tokens, [t, D].
   Stream enter(const at::Tensor& ids) const;  // [...] -> the stream before layer 0, [..., D]
   /// The stream after layer `index`, whose output is y; after the last layer its `u` is the final norm's.
   Stream add(int64_t index, const Stream& stream, const at::Tensor& y,
              const std::optional<at::Tensor>& output_norm) const;
-  kernels::Weight embeddings() const;  // [V, D], in the dtype of the residual stream
-  kernels::Weight head() const;        // [V, D]
+  kernels::Weight embeddings() const;  // [V, D], in the dtype of the residual stream; the rank's rows
+  kernels::Weight head() const;        // [V, D], likewise
 
  private:
+  at::Tensor embedded(const at::Tensor& ids) const;
+  kernels::VocabularyShare vocabulary_share() const;
+  /// The rank's share of a stream [t, D] -> of all tokens [B, L, D], ids being [B, L].
+  at::Tensor all_tokens(const at::Tensor& mine, const at::Tensor& ids) const;
+  /// The rank's part [B, L, D] of a sum over the tensor ranks -> its share of the sum's tokens.
+  at::Tensor own_tokens(const at::Tensor& part) const;
   Scope norm_before(int64_t index) const;  // of layer `index`, or the final norm
   /// Which document each token is of, as the scans see it: all one when documents are not kept apart.
   at::Tensor documents(const at::Tensor& seq_idx) const;

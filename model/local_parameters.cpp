@@ -20,8 +20,7 @@ std::vector<Run> runs_of(const DeclaredParameter& p, int64_t rank) {
   return p.cut.ranks[static_cast<size_t>(rank)];
 }
 
-/// How many runs of ranks [0, tp) equal `run`; with `before`, of those that stand before run `index` of
-/// `rank`.
+/// How many runs of ranks [0, ranks) equal `run`.
 int64_t places(const DeclaredParameter& p, const Run& run, int64_t ranks) {
   int64_t count = 0;
   for (int64_t r = 0; r < ranks; ++r) {
@@ -43,8 +42,12 @@ LocalParameter local(const DeclaredParameter& p, int64_t tp, int64_t rank) {
                          places(p, *run, tp), false};
     piece.begin[dim] = run->begin, piece.shape[dim] = run->count();
     piece.counted = places(p, *run, rank) == 0 && std::find(runs.begin(), run, *run) == run;
-    result.pieces.push_back(std::move(piece));
     extent += run->count();
+    ParameterPiece* const last = result.pieces.empty() ? nullptr : &result.pieces.back();
+    if (last && last->places == 1 && piece.places == 1 && (run - 1)->end == run->begin)
+      last->shape[dim] += run->count();  // neighbours in the logical parameter too
+    else
+      result.pieces.push_back(std::move(piece));
   }
   result.shape[dim] = std::max(extent, p.cut.padded);
   return result;

@@ -63,14 +63,26 @@ class Declare {
   }
   void parameter(const std::string& name, std::vector<int64_t> shape, bool decay, Init init,
                  Cut cut = {}) const {
+    if (cut.ranks.empty()) cut = where_any(units_, shape[0]);
     out_->push_back({{prefix_ + name, std::move(shape), decay, init}, std::move(cut)});
   }
-  Declare inside(const std::string& name) const { return Declare(*out_, tp_, prefix_ + name); }
+  Declare inside(const std::string& name) const {
+    Declare other = *this;
+    other.prefix_ += name;
+    return other;
+  }
+  /// Without a cut of their own, parameters are held by the ranks that have any of these units.
+  Declare where(std::vector<Run> units) const {
+    Declare other = *this;
+    other.units_ = std::move(units);
+    return other;
+  }
 
  private:
   std::vector<DeclaredParameter>* out_;
   int64_t tp_;
   std::string prefix_;
+  std::vector<Run> units_;
 };
 
 std::string layer_prefix(int64_t index);  // "backbone.layers.3."

@@ -31,6 +31,8 @@ at::Tensor linear_cuda(const at::Tensor&, const Weight&, const std::optional<at:
 }
 std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor&, int64_t) { refuse("split_columns"); }
 
+void add_weight_gradient(const at::Tensor&, const at::Tensor&, const Weight&) { refuse("linear"); }
+
 at::Tensor ssd_mixer_cuda(const at::Tensor&, const SsdMixerWeights&, const std::optional<at::Tensor>&,
                           const at::Tensor&, const SsdMixerForm&, const Weight*) {
   refuse("ssd_mixer");

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "kernels/linear/weight.h"
+#include "kernels/norm/split_norm.h"
 
 namespace dm::kernels {
 
@@ -39,17 +40,23 @@ struct SsdMixerWeights {
   at::Tensor norm;           // [branches * E]
 };
 
+/// What of the mixer lies on other ranks.
+struct SsdMixerReach {
+  SplitSpans spans;  // of the gated norm, instead of form.spans, where some reach over the ranks of `tensor`
+  Collectives* tensor = nullptr;
+};
+
 /// projected [B, L, branches * rows], seq_idx [B, L] int32, scale as gated_norm takes it, over all branches'
 /// channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all but seq_idx. On a GPU it
 /// is one operation: see ssd_mixer_cuda.h for what it saves.
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
                      const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
-                     const SsdMixerForm& form);
+                     const SsdMixerForm& form, const SsdMixerReach& reach = {});
 
 /// linear(ssd_mixer(..), out_proj), for which a GPU need not keep the product's input.
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
                      const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
-                     const SsdMixerForm& form, const Weight& out_proj);
+                     const SsdMixerForm& form, const SsdMixerReach& reach, const Weight& out_proj);
 
 /// The carried state of decoding, updated in place by a step.
 struct SsdMixerState {

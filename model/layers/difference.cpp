@@ -1,22 +1,34 @@
 #include "model/layers/difference.h"
 
+#include <algorithm>
+
 #include "kernels/norm/norm.h"
+#include "kernels/norm/split_norm.h"
 
 namespace dm::model {
 
 Difference::Difference(const ModelConfig& config, const LambdaForm& form, int64_t layer,
-                       const Scope& parameters)
+                       const Scope& parameters, const MixerPart& part)
     : form_(form),
       layer_(layer),
       parameters_(parameters),
       eps_(config.norm_eps),
-      factor_(form.factor(layer)) {
+      factor_(form.factor(layer)),
+      first_(!part.units(0).empty()),
+      second_(!part.units(1).empty()),
+      tensor_(part.placement.tp > 1 ? part.placement.tensor : nullptr) {
   if (config.subln) subln_ = parameters["subln.weight"];
 }
 
-at::Tensor Difference::sections(const at::Tensor& lambda) const {
-  const at::Tensor both = at::cat({at::ones_like(lambda), -lambda}, -1);
-  return subln_ || factor_ == 1 ? both : both * factor_;
+std::optional<at::Tensor> Difference::sections(const at::Tensor& projected) const {
+  const double factor = subln_ ? 1 : factor_;
+  if (!second_) {
+    if (factor == 1) return std::nullopt;
+    return at::full({1}, factor, parameters_.options().requires_grad(false));
+  }
+  const at::Tensor second = -lambda(projected);
+  const at::Tensor scaled = first_ ? at::cat({at::ones_like(second), second}, -1) : second;
+  return factor == 1 ? scaled : scaled * factor;
 }
 
 std::optional<at::Tensor> Difference::norm_weight() const {
@@ -24,12 +36,17 @@ std::optional<at::Tensor> Difference::norm_weight() const {
   return factor_ == 1 ? *subln_ : *subln_ * factor_;
 }
 
-at::Tensor Difference::normalised(const at::Tensor& sum) const {
-  return subln_ ? kernels::rms_norm(sum, *norm_weight(), eps_) : sum;
+at::Tensor Difference::normalised(const at::Tensor& sum, int64_t width) const {
+  if (!subln_) return sum;
+  if (!tensor_) return kernels::rms_norm(sum, *norm_weight(), eps_);
+  const kernels::SplitSpans one{.span_of = {0}, .count = 1, .width = width};
+  return kernels::split_rms_norm(sum, *norm_weight(), one, std::nullopt, eps_, *tensor_);
 }
 
-at::Tensor Difference::plain(const at::Tensor& n_1, const at::Tensor& n_2, const at::Tensor& lambda) const {
+at::Tensor Difference::plain(const at::Tensor& n_1, const at::Tensor& n_2, const at::Tensor& lambda,
+                             std::optional<int64_t> width) const {
   const at::Tensor y = n_1 - lambda * n_2;
+  if (width) return subln_ ? normalised(y, *width) : y * factor_;
   return (subln_ ? kernels::rms_norm(y, *subln_, eps_) : y) * factor_;
 }
 

@@ -14,19 +14,23 @@ namespace dm::model {
 /// difference. The factor 1 − λ_init folds into the subln weight, or into the sections when there is none.
 class Difference {
  public:
-  /// `parameters` holds lambda_* and, when the model has it, subln.weight.
-  Difference(const ModelConfig& config, const LambdaForm& form, int64_t layer, const Scope& parameters);
+  /// `parameters` holds lambda_* and, when the model has it, subln.weight. `part` says which branches there
+  /// are to scale: λ is of the rank's heads, and only where it has branch 2.
+  Difference(const ModelConfig& config, const LambdaForm& form, int64_t layer, const Scope& parameters,
+             const MixerPart& part);
 
   at::Tensor lambda(const at::Tensor& projected) const { return form_.value(parameters_, layer_, projected); }
-  /// λ [.., n] -> factors of the sections of both branches [.., 2n].
-  at::Tensor sections(const at::Tensor& lambda) const;
+  /// Factors of the sections of the rank's branches: for λ [.., n] of both [.., 2n]. None where all are 1.
+  std::optional<at::Tensor> sections(const at::Tensor& projected) const;
   /// Weight of the RMSNorm that turns the sum of the scaled branches into y; none without subln.
   std::optional<at::Tensor> norm_weight() const;
-  /// The sum of the scaled branches [.., width] -> y.
-  at::Tensor normalised(const at::Tensor& sum) const;
+  /// The sum of the scaled branches -> y. [.., width], or a rank's channels of it where there are several.
+  at::Tensor normalised(const at::Tensor& sum, int64_t width) const;
 
-  /// By the formula, from unscaled branches. λ [.., 1], or already expanded to the channels.
-  at::Tensor plain(const at::Tensor& n_1, const at::Tensor& n_2, const at::Tensor& lambda) const;
+  /// By the formula, from unscaled branches. λ [.., 1], or already expanded to the channels. Of a rank's
+  /// channels only where `width`, of all ranks together, is given.
+  at::Tensor plain(const at::Tensor& n_1, const at::Tensor& n_2, const at::Tensor& lambda,
+                   std::optional<int64_t> width = std::nullopt) const;
 
  private:
   const LambdaForm& form_;
@@ -34,6 +38,8 @@ class Difference {
   Scope parameters_;
   double eps_;
   double factor_;
+  bool first_, second_;  // the branches that the rank has any of
+  Collectives* tensor_;
   std::optional<at::Tensor> subln_;  // weight [width]
 };
 

@@ -2,6 +2,7 @@
 // y = (1 − λ_init) · RMSNorm_subln(mixer_1(u) − λ mixer_2(u)), both mixers in one pass (mixers/mixer.h).
 
 #include "core/error.h"
+#include "kernels/comm/tensor_axis.h"
 #include "kernels/linear/linear.h"
 #include "model/layers/difference.h"
 #include "model/layers/registry.h"
@@ -11,37 +12,80 @@ namespace {
 
 Branch branch_of(const ModelConfig& config) { return {config.d_model, config.head_dim, "head-dim"}; }
 
-const std::vector<std::string> kOutProjNames = {"mixer_1.out_proj.weight", "mixer_2.out_proj.weight"};
+/// Both branches' units stand one after the other and are cut in tp equal parts: two ranks have a branch
+/// each.
+Dealt dealt(const ModelConfig& config, int64_t tp) {
+  const int64_t units = mixer_kind(config.mixer).units(config, branch_of(config)).count;
+  return {deal(units, 2, 0, tp), deal(units, 2, 1, tp)};
+}
+MixerPart part_of(const LayerView& view) { return {dealt(view.config, view.placement.tp), view.placement}; }
 
-/// Both branches' in_proj, and λ's own projection below them where there is one.
-std::vector<std::string> in_proj_names(const ModelConfig& config) {
-  std::vector<std::string> names = {"mixer_1.in_proj.weight", "mixer_2.in_proj.weight"};
-  if (lambda_form(config.lambda).from_input()) names.emplace_back("lambda_proj.weight");
+const char* mixer_name(int64_t branch) { return branch == 0 ? "mixer_1." : "mixer_2."; }
+
+/// The in_proj of this rank's branches, and λ's own projection below them where there is one.
+std::vector<std::string> in_proj_names(const ModelConfig& config, const MixerPart& part) {
+  std::vector<std::string> names;
+  for (const int64_t b : part.branches()) names.push_back(mixer_name(b) + std::string("in_proj.weight"));
+  if (lambda_form(config.lambda).from_input() && !part.units(1).empty())
+    names.emplace_back("lambda_proj.weight");
+  return names;
+}
+
+std::vector<std::string> out_proj_names(const MixerPart& part) {
+  std::vector<std::string> names;
+  for (const int64_t b : part.branches()) names.push_back(mixer_name(b) + std::string("out_proj.weight"));
   return names;
 }
 
 class Differential final : public Layer {
  public:
   explicit Differential(const LayerView& view)
-      : difference_(view.config, lambda_form(view.config.lambda), view.index, view.parameters) {
-    const Scope &p = view.parameters, first = p.inside("mixer_1."), second = p.inside("mixer_2.");
-    mixer_ = mixer_kind(view.config.mixer)
-                 .bind(view.config, branch_of(view.config), {BranchLookup(first), BranchLookup(second)});
-    mixer_rows_ = 2 * p["mixer_1.in_proj.weight"].size(0);
-    in_proj_ = p.stacked(in_proj_names(view.config), 0);
-    out_proj_ = p.stacked(kOutProjNames, 1);
+      : part_(part_of(view)),
+        difference_(view.config, lambda_form(view.config.lambda), view.index, view.parameters, part_) {
+    const Scope& p = view.parameters;
+    std::vector<BranchLookup> lookups;
+    for (const int64_t b : part_.branches()) {
+      lookups.emplace_back(p.inside(mixer_name(b)));
+      mixer_rows_ += lookups.back()("in_proj", ".weight").size(0);
+    }
+    mixer_ = mixer_kind(view.config.mixer).bind(view.config, branch_of(view.config), lookups, part_);
+    in_proj_ = p.stacked(in_proj_names(view.config, part_), 0);
+    out_proj_ = p.stacked(out_proj_names(part_), 1);
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
-    const auto [branches, lambda] = project(u);                                         // [B, L, R], λ
-    return mixer_->output(branches, seq_idx, difference_.sections(lambda), out_proj_);  // [B, L, D]
+    const auto [branches, scale] = project(u);                   // [B, L, R], 1 and −λ
+    return mixer_->output(branches, seq_idx, scale, out_proj_);  // [B, L, D]
+  }
+
+  /// For plain() of a layer on several tensor ranks, where no rank can run one branch after the other: both
+  /// in one pass, unscaled, and the sums over the ranks.
+  PlainDifference merged(const at::Tensor& u, const at::Tensor& seq_idx, int64_t units) const {
+    const at::Tensor all = kernels::linear(u, in_proj_);
+    const at::Tensor gated = mixer_->gated(all.narrow(-1, 0, mixer_rows_), seq_idx, std::nullopt);
+    const std::vector<int64_t> branches = part_.branches();
+    const auto n = gated.chunk(static_cast<int64_t>(branches.size()), -1);
+    const auto w = out_proj_.value.chunk(static_cast<int64_t>(branches.size()), 1);
+    at::Tensor sums = at::zeros({3, u.size(0), u.size(1), u.size(2)}, u.options());  // y_1, y_2, λ y_2
+    at::Tensor lambda = at::zeros({1}, u.options());
+    for (size_t i = 0; i < branches.size(); ++i) {
+      sums[branches[i]] = kernels::linear(n[i], w[i]);
+      if (branches[i] == 0) continue;
+      const int64_t more = all.size(-1) - mixer_rows_;
+      const at::Tensor mine = difference_.lambda(more > 0 ? all.narrow(-1, mixer_rows_, more) : at::Tensor());
+      const at::Tensor sections = n[i].unflatten(-1, {mine.size(-1), -1});
+      sums[2] = kernels::linear((sections * mine.unsqueeze(-1)).flatten(-2).to(u.scalar_type()), w[i]);
+      lambda += mine.mean() * (static_cast<double>(part_.units(1).count()) / static_cast<double>(units));
+    }
+    sums = kernels::sum_over_ranks(sums, *part_.placement.tensor);
+    return {sums[0], sums[1], kernels::sum_over_ranks(lambda, *part_.placement.tensor),
+            difference_.plain(sums[0], sums[2], at::ones({1}, u.options())).to(u.scalar_type())};
   }
 
   at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
-    const auto [branches, lambda] = project(u.unsqueeze(1));  // [B, 1, R], λ
-    const at::Tensor gated =
-        mixer_->gated_step(branches.squeeze(1), state, difference_.sections(lambda));  // [B, 2E]
-    return kernels::linear(gated, out_proj_);                                          // [B, D]
+    const auto [branches, scale] = project(u.unsqueeze(1));                          // [B, 1, R], 1 and −λ
+    const at::Tensor gated = mixer_->gated_step(branches.squeeze(1), state, scale);  // [B, 2E]
+    return kernels::linear(gated, out_proj_);                                        // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
@@ -51,13 +95,14 @@ class Differential final : public Layer {
 
  private:
   /// One GEMM for both branches, and for λ where it depends on the input.
-  std::pair<at::Tensor, at::Tensor> project(const at::Tensor& u) const {
+  std::pair<at::Tensor, std::optional<at::Tensor>> project(const at::Tensor& u) const {
     const at::Tensor all = kernels::linear(u, in_proj_);
-    if (all.size(-1) == mixer_rows_) return {all, difference_.lambda({})};
+    if (all.size(-1) == mixer_rows_) return {all, difference_.sections({})};
     const auto [branches, rest] = kernels::split_columns(all, mixer_rows_);
-    return {branches, difference_.lambda(rest)};
+    return {branches, difference_.sections(rest)};
   }
 
+  MixerPart part_;
   Difference difference_;
   std::unique_ptr<Mixer> mixer_;  // both branches
   int64_t mixer_rows_ = 0;
@@ -86,10 +131,11 @@ class DifferentialKind final : public LayerKind {
 
   void declare(const ModelConfig& config, int64_t index, const Declare& declare) const override {
     const Branch branch = branch_of(config);
-    declare_branch(config, branch, declare.inside("mixer_1."));
-    declare_branch(config, branch, declare.inside("mixer_2."));
+    const Dealt units = dealt(config, declare.tp());
+    for (const int64_t b : {0, 1}) declare_branch(config, branch, units[b], declare.inside(mixer_name(b)));
     lambda_form(config.lambda)
-        .declare({index, config.d_model, config.d_state, branch.inner / branch.head_dim}, declare);
+        .declare({index, config.d_model, config.d_state, branch.inner / branch.head_dim, units[1]},
+                 declare.where(units[1]));
     if (config.subln) declare.exempt("subln.weight", {config.d_model}, Init::constant(1));
   }
 
@@ -101,17 +147,21 @@ class DifferentialKind final : public LayerKind {
                         const at::Tensor& seq_idx) const override {
     const LambdaForm& form = lambda_form(view.config.lambda);
     const Branch branch = branch_of(view.config);
-    const Difference difference(view.config, form, view.index, view.parameters);
+    const MixerPart part = part_of(view);
+    const int64_t units = mixer_kind(view.config.mixer).units(view.config, branch).count;
+    if (view.placement.tp > 1) return Differential(view).merged(u, seq_idx, units);
+    const Difference difference(view.config, form, view.index, view.parameters, part);
     // The products take their halves of the stacked matrices, which are there already.
-    const at::Tensor rows = view.parameters.stacked(in_proj_names(view.config), 0).value;
-    const at::Tensor columns = view.parameters.stacked(kOutProjNames, 1).value;
+    const at::Tensor rows = view.parameters.stacked(in_proj_names(view.config, part), 0).value;
+    const at::Tensor columns = view.parameters.stacked(out_proj_names(part), 1).value;
     const int64_t height = view.parameters["mixer_1.in_proj.weight"].size(0);
     const at::Tensor lambda = difference.lambda(
         form.from_input() ? kernels::linear(u, rows.narrow(0, 2 * height, rows.size(0) - 2 * height))
                           : at::Tensor());
     const auto mixer = [&](int64_t index, const std::optional<at::Tensor>& scale) {
-      const Scope p = view.parameters.inside(index == 0 ? "mixer_1." : "mixer_2.");
-      const auto mixer = mixer_kind(view.config.mixer).bind(view.config, branch, {BranchLookup(p)});
+      const Scope p = view.parameters.inside(mixer_name(index));
+      const auto mixer = mixer_kind(view.config.mixer)
+                             .bind(view.config, branch, {BranchLookup(p)}, {{{{0, units}}}, view.placement});
       const at::Tensor projected = kernels::linear(u, rows.narrow(0, index * height, height));
       return kernels::linear(mixer->gated(projected, seq_idx, scale),
                              columns.narrow(1, index * branch.inner, branch.inner));

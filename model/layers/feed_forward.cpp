@@ -13,7 +13,8 @@ class FeedForward final : public Layer {
   explicit FeedForward(const LayerView& view) {
     const Scope p = view.parameters.inside("ff.");
     up_ = p.matrix("up.weight"), up_bias_ = p["up.bias"];
-    down_ = p.matrix("down.weight"), down_bias_ = p["down.bias"];
+    down_ = p.matrix("down.weight");
+    if (view.placement.tp_rank == 0) down_bias_ = p["down.bias"];  // once in the sum over the tensor ranks
   }
 
   at::Tensor forward(const at::Tensor& u, const at::Tensor&) const override {
@@ -24,8 +25,9 @@ class FeedForward final : public Layer {
   at::Tensor step(const at::Tensor& u, DecodeState&) const override { return forward(u, {}); }
 
  private:
-  kernels::Weight up_, down_;       // [4D, D], [D, 4D]
-  at::Tensor up_bias_, down_bias_;  // [4D], [D]
+  kernels::Weight up_, down_;            // [4D, D], [D, 4D]
+  at::Tensor up_bias_;                   // [4D]
+  std::optional<at::Tensor> down_bias_;  // [D]
 };
 
 class FeedForwardKind final : public LayerKind {
@@ -40,10 +42,11 @@ class FeedForwardKind final : public LayerKind {
 
   void declare(const ModelConfig& config, int64_t, const Declare& declare) const override {
     const int64_t narrow = config.d_model, wide = kExpansion * narrow;
-    declare.matrix("ff.up.weight", {wide, narrow}, Init::linear(narrow));
-    declare.exempt("ff.up.bias", {wide}, Init::linear(narrow));
-    declare.matrix("ff.down.weight", {narrow, wide}, Init::linear(wide));
-    declare.exempt("ff.down.bias", {narrow}, Init::linear(wide));
+    const std::vector<Run> dealt = deal(wide, 1, 0, declare.tp());
+    declare.matrix("ff.up.weight", {wide, narrow}, Init::linear(narrow), cut_along(0, dealt));
+    declare.exempt("ff.up.bias", {wide}, Init::linear(narrow), cut_along(0, dealt));
+    declare.matrix("ff.down.weight", {narrow, wide}, Init::linear(wide), cut_along(1, dealt));
+    declare.exempt("ff.down.bias", {narrow}, Init::linear(wide), on_first(narrow, declare.tp()));
   }
 
   std::unique_ptr<Layer> bind(const LayerView& view) const override {

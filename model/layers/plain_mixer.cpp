@@ -10,11 +10,17 @@ Branch branch_of(const ModelConfig& config) {
   return {2 * config.d_model, config.head_dim_plain, "head-dim-plain"};
 }
 
+Dealt dealt(const ModelConfig& config, int64_t tp) {
+  return {deal(mixer_kind(config.mixer).units(config, branch_of(config)).count, 1, 0, tp)};
+}
+
 class PlainMixer final : public Layer {
  public:
   explicit PlainMixer(const LayerView& view) {
     const Scope p = view.parameters.inside("mixer.");
-    mixer_ = mixer_kind(view.config.mixer).bind(view.config, branch_of(view.config), {BranchLookup(p)});
+    mixer_ = mixer_kind(view.config.mixer)
+                 .bind(view.config, branch_of(view.config), {BranchLookup(p)},
+                       {dealt(view.config, view.placement.tp), view.placement});
     in_proj_ = p.matrix("in_proj.weight");
     out_proj_ = p.matrix("out_proj.weight");
   }
@@ -54,7 +60,7 @@ class PlainMixerKind final : public LayerKind {
   }
 
   void declare(const ModelConfig& config, int64_t, const Declare& declare) const override {
-    declare_branch(config, branch_of(config), declare.inside("mixer."));
+    declare_branch(config, branch_of(config), dealt(config, declare.tp())[0], declare.inside("mixer."));
   }
 
   std::unique_ptr<Layer> bind(const LayerView& view) const override {

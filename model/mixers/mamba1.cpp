@@ -3,6 +3,7 @@
 // Two branches share the GEMM of in_proj, the convolution and the gate; their scans read different B and C,
 // so each is a scan of its own.
 
+#include "kernels/comm/tensor_axis.h"
 #include "kernels/conv/causal_conv.h"
 #include "kernels/linear/linear.h"
 #include "kernels/selective_scan/selective_scan.h"
@@ -17,8 +18,13 @@ int64_t step_rank(const ModelConfig& config) {
 
 class Mamba1 final : public Mixer {
  public:
-  Mamba1(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches)
-      : config_(config), inner_(branch.inner), rank_(step_rank(config)) {
+  Mamba1(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches,
+         const MixerPart& part)
+      : config_(config),
+        part_(part),
+        inner_(part.units(part.branches().front()).count()),
+        rank_(step_rank(config)),
+        partial_(part.splits_branches(branch.inner)) {
     std::vector<at::Tensor> conv_weights, conv_biases;
     for (const BranchLookup& lookup : branches) {
       conv_weights.push_back(lookup("conv1d", ".weight"));
@@ -34,11 +40,12 @@ class Mamba1 final : public Mixer {
                    const std::optional<at::Tensor>& scale) const override {
     const auto [x_in, z] = split(projected);
     const auto x = kernels::causal_conv_silu(x_in, conv_weight_, conv_bias_, seq_idx, std::nullopt)
-                       .split(inner_, -1);  // [B, L, E]
+                       .split(inner_, -1);                 // [B, L, E]
+    const std::vector<at::Tensor> steps = step_inputs(x);  // [B, L, R + 2N]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
       const Scan& s = scans_[i];
-      const Scanned in = scanned(s, x[i]);
+      const Scanned in = scanned(s, steps[i]);
       y.push_back(kernels::selective_scan(x[i], in.dt, s.a, in.b, in.c, s.d, seq_idx, std::nullopt).y);
     }
     return gate(y, z, scale);  // [B, L, branches * E]
@@ -49,10 +56,11 @@ class Mamba1 final : public Mixer {
     const auto [x_in, z] = split(projected);
     const auto x =
         kernels::causal_conv_step(x_in, conv_weight_, conv_bias_, state.window).split(inner_, -1);  // [B, E]
+    const std::vector<at::Tensor> steps = step_inputs(x);  // [B, R + 2N]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
       const Scan& s = scans_[i];
-      const Scanned in = scanned(s, x[i]);
+      const Scanned in = scanned(s, steps[i]);
       y.push_back(kernels::selective_step(x[i], in.dt, s.a, in.b, in.c, s.d, state.states[i]).unsqueeze(1));
     }
     return gate(y, z.unsqueeze(1), scale).squeeze(1);  // [B, branches * E]
@@ -80,9 +88,23 @@ class Mamba1 final : public Mixer {
     at::Tensor dt;    // [.., E]
     at::Tensor b, c;  // [.., N]
   };
-  Scanned scanned(const Scan& s, const at::Tensor& x) const {
-    const auto rbc =
-        kernels::linear(x, s.x_proj).split_with_sizes({rank_, config_.d_state, config_.d_state}, -1);
+  /// δ | B | C of each branch from its convolved channels. A branch that several ranks have channels of is a
+  /// sum over the ranks.
+  std::vector<at::Tensor> step_inputs(const std::vector<at::Tensor>& x) const {
+    std::vector<at::Tensor> mine;
+    for (size_t i = 0; i < scans_.size(); ++i) mine.push_back(kernels::linear(x[i], scans_[i].x_proj));
+    if (!partial_) return mine;
+    std::vector<at::Tensor> all(part_.dealt.size(), at::zeros_like(mine[0]));
+    const std::vector<int64_t> branches = part_.branches();
+    for (size_t i = 0; i < mine.size(); ++i) all[static_cast<size_t>(branches[i])] = mine[i];
+    const at::Tensor sums =
+        kernels::sum_over_ranks(at::stack(all), *part_.placement.tensor);  // [branches, .., R + 2N]
+    for (size_t i = 0; i < mine.size(); ++i) mine[i] = sums[branches[i]];
+    return mine;
+  }
+
+  Scanned scanned(const Scan& s, const at::Tensor& steps) const {
+    const auto rbc = steps.split_with_sizes({rank_, config_.d_state, config_.d_state}, -1);
     return {step_size(config_, kernels::linear(rbc[0], s.dt_weight, s.dt_bias)), rbc[1], rbc[2]};
   }
 
@@ -101,7 +123,9 @@ class Mamba1 final : public Mixer {
   }
 
   const ModelConfig& config_;
-  int64_t inner_, rank_;    // E of one branch, R
+  MixerPart part_;
+  int64_t inner_, rank_;    // E of one branch (this rank's share of it), R
+  bool partial_;            // several ranks have channels of one branch
   at::Tensor conv_weight_;  // [branches * E, W]
   at::Tensor conv_bias_;    // [branches * E]
   std::vector<Scan> scans_;
@@ -115,23 +139,29 @@ class Mamba1Kind final : public MixerKind {
 
   Units units(const ModelConfig&, const Branch& branch) const override { return {branch.inner, "channels"}; }
 
-  std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const override {
-    const int64_t e = branch.inner, n = config.d_state, r = step_rank(config);
+  std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch,
+                                          const std::vector<Run>& dealt) const override {
+    const int64_t d = config.d_model, e = branch.inner, n = config.d_state, r = step_rank(config);
     const Init conv = Init::linear(config.d_conv);
-    return {{"in_proj", ".weight", {2 * e, config.d_model}, true, Init::linear(config.d_model), false},
-            {"conv1d", ".weight", {e, 1, config.d_conv}, true, conv, true},
-            {"conv1d", ".bias", {e}, false, conv, true},
-            {"x_proj", ".weight", {r + 2 * n, e}, true, Init::linear(e), false},
-            {"dt_proj", ".weight", {e, r}, true, Init::linear(r), false},
-            {"dt_proj", ".bias", {e}, false, Init::step_bias(), false},
-            {"A_log", "", {e, n}, false, Init::log_column(n), false},
-            {"D", "", {e}, false, Init::constant(1), false},
-            {"out_proj", ".weight", {config.d_model, e}, true, out_proj_init(config, e), true}};
+    const Cut rows = cut_along(0, dealt), columns = cut_along(1, dealt);
+    Cut xz;
+    append(xz, dealt, 1, 0);
+    append(xz, dealt, 1, e);
+    return {{"in_proj", ".weight", {2 * e, d}, true, Init::linear(d), false, xz},
+            {"conv1d", ".weight", {e, 1, config.d_conv}, true, conv, true, rows},
+            {"conv1d", ".bias", {e}, false, conv, true, rows},
+            {"x_proj", ".weight", {r + 2 * n, e}, true, Init::linear(e), false, columns},
+            {"dt_proj", ".weight", {e, r}, true, Init::linear(r), false, rows},
+            {"dt_proj", ".bias", {e}, false, Init::step_bias(), false, rows},
+            {"A_log", "", {e, n}, false, Init::log_column(n), false, rows},
+            {"D", "", {e}, false, Init::constant(1), false, rows},
+            {"out_proj", ".weight", {d, e}, true, out_proj_init(config, e), true, columns}};
   }
 
   std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
-                              const std::vector<BranchLookup>& branches) const override {
-    return std::make_unique<Mamba1>(config, branch, branches);
+                              const std::vector<BranchLookup>& branches,
+                              const MixerPart& part) const override {
+    return std::make_unique<Mamba1>(config, branch, branches, part);
   }
 
   std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,

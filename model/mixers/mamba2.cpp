@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "core/error.h"
 #include "kernels/ssd_mixer/ssd_mixer.h"
@@ -31,11 +32,52 @@ struct Widths {
         d_conv(config.d_conv) {}
 };
 
+/// The B/C group of each group of a rank that has `heads` of a branch, `per_group` of which share one group.
+/// A rank's groups are of equal size, as the scan wants them: where its heads begin or end inside a group,
+/// the group's B and C stand in its tensors as often as it takes. Empty without heads.
+std::vector<int64_t> groups_of(const Run& heads, int64_t per_group) {
+  if (heads.empty()) return {};
+  int64_t size = 0;
+  for (int64_t begin = heads.begin; begin < heads.end;) {
+    const int64_t end = std::min(heads.end, (begin / per_group + 1) * per_group);
+    size = std::gcd(size, end - begin);
+    begin = end;
+  }
+  std::vector<int64_t> groups;
+  for (int64_t head = heads.begin; head < heads.end; head += size) groups.push_back(head / per_group);
+  return groups;
+}
+
+/// The spans of the gated norm where some reach over several ranks; their count is 0 where none does.
+kernels::SplitSpans split_spans(const ModelConfig& config, const Widths& branch, const MixerPart& part) {
+  const bool by_group = config.norm_group == "group";
+  const int64_t heads = by_group ? branch.heads / branch.groups : branch.heads;  // of a span
+  bool split = false;
+  for (const std::vector<Run>& ranks : part.dealt)
+    for (const Run& run : ranks) split = split || run.begin % heads != 0 || run.end % heads != 0;
+  if (!split) return {};
+  kernels::SplitSpans spans;
+  for (const int64_t b : part.branches()) {
+    if (!by_group) spans.span_of.push_back(b);
+    if (by_group)
+      for (const int64_t group : groups_of(part.units(b), heads))
+        spans.span_of.push_back(b * branch.groups + group);
+  }
+  const auto branches = static_cast<int64_t>(part.dealt.size());
+  spans.count = by_group ? branches * branch.groups : branches;
+  spans.width = heads * branch.head_dim;
+  return spans;
+}
+
 class Mamba2 final : public Mixer {
  public:
-  Mamba2(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches) {
+  Mamba2(const ModelConfig& config, const Branch& branch, const std::vector<BranchLookup>& branches,
+         const MixerPart& part) {
     const Widths one(config, branch, 1);
     const auto count = static_cast<int64_t>(branches.size());
+    const int64_t first = part.branches().front();
+    const Run& heads = part.units(first);
+    const auto groups = static_cast<int64_t>(groups_of(heads, one.heads / one.groups).size());
     const auto all = [&](const char* stem, const char* leaf) {
       std::vector<at::Tensor> tensors;
       for (const BranchLookup& lookup : branches) tensors.push_back(lookup(stem, leaf));
@@ -49,26 +91,28 @@ class Mamba2 final : public Mixer {
                 .norm = all("norm", ".weight")};
     form_ = {
         .branches = count,
-        .inner = one.inner,
-        .heads = one.heads,
-        .groups = one.groups,
+        .inner = heads.count() * one.head_dim,
+        .heads = heads.count(),
+        .groups = groups,
         .d_state = one.d_state,
-        .spans = config.norm_group == "group" ? count * one.groups : count,
+        .spans = config.norm_group == "group" ? count * groups : count,
         .eps = config.norm_eps,
         .dt_min = std::max(0.0, config.dt_limit_min),
         .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
         .chunk = config.chunk_size,
         .recompute_scan = config.recompute == "scan"};
+    reach_.spans = split_spans(config, one, part);
+    reach_.tensor = part.placement.tensor;
   }
 
   at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
                    const std::optional<at::Tensor>& scale) const override {
-    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_);
+    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_, reach_);
   }
 
   at::Tensor output(const at::Tensor& projected, const at::Tensor& seq_idx,
                     const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const override {
-    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_, out_proj);
+    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_, reach_, out_proj);
   }
 
   at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
@@ -88,6 +132,7 @@ class Mamba2 final : public Mixer {
  private:
   kernels::SsdMixerForm form_{};
   kernels::SsdMixerWeights weights_;
+  kernels::SsdMixerReach reach_;
 };
 
 class Mamba2Kind final : public MixerKind {
@@ -111,22 +156,27 @@ class Mamba2Kind final : public MixerKind {
     return {branch.inner / branch.head_dim, "heads"};
   }
 
-  std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const override {
+  std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch,
+                                          const std::vector<Run>& dealt) const override {
     const Widths w(config, branch, 1);
     const Init conv = Init::linear(w.d_conv);
-    return {{"in_proj", ".weight", {w.rows(), config.d_model}, true, Init::linear(config.d_model), false},
-            {"conv1d", ".weight", {w.channels(), 1, w.d_conv}, true, conv, true},
-            {"conv1d", ".bias", {w.channels()}, false, conv, true},
-            {"dt_bias", "", {w.heads}, false, Init::step_bias(), false},
-            {"A_log", "", {w.heads}, false, Init::log_uniform(1, 16), false},
-            {"D", "", {w.heads}, false, Init::constant(1), false},
-            {"norm", ".weight", {w.inner}, false, Init::constant(1), true},
-            {"out_proj", ".weight", {config.d_model, w.inner}, true, out_proj_init(config, w.inner), true}};
+    const Cut rows = row_cut(w, dealt), channels = channel_cut(w, dealt), heads = cut_along(0, dealt);
+    const Cut inner = cut_along(0, dealt, w.head_dim), columns = cut_along(1, dealt, w.head_dim);
+    const int64_t d = config.d_model;
+    return {{"in_proj", ".weight", {w.rows(), d}, true, Init::linear(d), false, rows},
+            {"conv1d", ".weight", {w.channels(), 1, w.d_conv}, true, conv, true, channels},
+            {"conv1d", ".bias", {w.channels()}, false, conv, true, channels},
+            {"dt_bias", "", {w.heads}, false, Init::step_bias(), false, heads},
+            {"A_log", "", {w.heads}, false, Init::log_uniform(1, 16), false, heads},
+            {"D", "", {w.heads}, false, Init::constant(1), false, heads},
+            {"norm", ".weight", {w.inner}, false, Init::constant(1), true, inner},
+            {"out_proj", ".weight", {d, w.inner}, true, out_proj_init(config, w.inner), true, columns}};
   }
 
   std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
-                              const std::vector<BranchLookup>& branches) const override {
-    return std::make_unique<Mamba2>(config, branch, branches);
+                              const std::vector<BranchLookup>& branches,
+                              const MixerPart& part) const override {
+    return std::make_unique<Mamba2>(config, branch, branches, part);
   }
 
   std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
@@ -141,6 +191,33 @@ class Mamba2Kind final : public MixerKind {
             {"ssd", causal * 2 * q * (gn + e) + 4 * n * e, causal * q * (6 * gn + 4 * e) + 8 * n * e,
              2 * c + 2 * e + 2 * n * e / q, 4 * c + 2 * e + 2 * n * e / q},
             {"gated_norm", 0, 0, 6 * e, 10 * e}};
+  }
+
+ private:
+  /// x | B | C of each rank's heads, behind what it has already; a group's B and C are one run for each time
+  /// they stand there.
+  static void append_channels(Cut& cut, const Widths& w, const std::vector<Run>& dealt, int64_t offset) {
+    append(cut, dealt, w.head_dim, offset);
+    for (int64_t section = 0; section < 2; ++section)  // B, C
+      for (size_t rank = 0; rank < dealt.size(); ++rank)
+        for (const int64_t group : groups_of(dealt[rank], w.heads / w.groups)) {
+          const int64_t begin = offset + w.inner + section * w.group_width() + group * w.d_state;
+          cut.ranks[rank].push_back({begin, begin + w.d_state});
+        }
+  }
+
+  static Cut channel_cut(const Widths& w, const std::vector<Run>& dealt) {
+    Cut cut;
+    append_channels(cut, w, dealt, 0);
+    return cut;
+  }
+
+  static Cut row_cut(const Widths& w, const std::vector<Run>& dealt) {
+    Cut cut;
+    append(cut, dealt, w.head_dim, 0);              // z
+    append_channels(cut, w, dealt, w.inner);        // x | B | C
+    append(cut, dealt, 1, w.inner + w.channels());  // dt
+    return cut;
   }
 };
 

@@ -19,16 +19,31 @@ at::Tensor Mixer::output(const at::Tensor& projected, const at::Tensor& seq_idx,
   return kernels::linear(gated(projected, seq_idx, scale), out_proj);
 }
 
-void declare_branch(const ModelConfig& config, const Branch& branch, const Declare& declare) {
-  for (const BranchParameter& p : mixer_kind(config.mixer).parameters(config, branch))
-    declare.parameter(p.stem + p.leaf, p.shape, p.decay, p.init);
+std::vector<int64_t> MixerPart::branches() const {
+  std::vector<int64_t> present;
+  for (int64_t b = 0; b < static_cast<int64_t>(dealt.size()); ++b)
+    if (!units(b).empty()) present.push_back(b);
+  return present;
+}
+
+bool MixerPart::splits_branches(int64_t units) const {
+  for (const std::vector<Run>& branch : dealt)
+    for (const Run& run : branch)
+      if (!run.empty() && run.count() < units) return true;
+  return false;
+}
+
+void declare_branch(const ModelConfig& config, const Branch& branch, const std::vector<Run>& dealt,
+                    const Declare& declare) {
+  for (const BranchParameter& p : mixer_kind(config.mixer).parameters(config, branch, dealt))
+    declare.parameter(p.stem + p.leaf, p.shape, p.decay, p.init, p.cut);
 }
 
 std::vector<StageCost> mixer_layer_stages(const ModelConfig& config, const Branch& branch, int64_t branches,
                                           int64_t out_width, int64_t more_rows) {
   const MixerKind& kind = mixer_kind(config.mixer);
   int64_t rows = more_rows;
-  for (const BranchParameter& p : kind.parameters(config, branch))
+  for (const BranchParameter& p : kind.parameters(config, branch, {}))
     if (p.stem == "in_proj") rows += branches * p.shape[0];
   std::vector<StageCost> stages = {residual_cost(config.d_model),
                                    linear_cost("in_proj", config.d_model, rows)};

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "model/cost.h"
+#include "model/cut.h"
+#include "model/placement.h"
 #include "model/scope.h"
 
 namespace dm::model {
@@ -32,6 +34,24 @@ struct BranchParameter {
   bool decay;
   Init init;
   bool shared;
+  Cut cut = {};
+};
+
+/// Which units of a layer's branches each tensor rank works on: by branch, by rank. Where a rank has some of
+/// several branches, it has equally many of each.
+using Dealt = std::vector<std::vector<Run>>;
+
+/// The part of a layer's mixers that one tensor rank works on.
+struct MixerPart {
+  Dealt dealt;
+  Placement placement;
+  const Run& units(int64_t branch) const {
+    return dealt[static_cast<size_t>(branch)][static_cast<size_t>(placement.tp_rank)];
+  }
+  /// The branches that this rank has units of, ascending.
+  std::vector<int64_t> branches() const;
+  /// Whether some rank has some of a branch, but not all `units` of it.
+  bool splits_branches(int64_t units) const;
 };
 
 /// What of a branch is dealt out over the tensor axis, one by one.
@@ -98,9 +118,13 @@ class MixerKind {
   /// Refuses sizes that do not divide; `letter` names the layer in the message.
   virtual void validate(const ModelConfig& config, const Branch& branch, char letter) const = 0;
   virtual Units units(const ModelConfig& config, const Branch& branch) const = 0;
-  virtual std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch) const = 0;
+  /// Of a branch whose units are dealt out so, each with its cut; whole without.
+  virtual std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch,
+                                                  const std::vector<Run>& dealt) const = 0;
+  /// `branches`: of those of the part, in its order.
   virtual std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
-                                      const std::vector<BranchLookup>& branches) const = 0;
+                                      const std::vector<BranchLookup>& branches,
+                                      const MixerPart& part) const = 0;
   /// Costs a token of `branches` branches side by side, without any projection of the residual stream.
   virtual std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
                                         int64_t branches) const = 0;
@@ -111,7 +135,8 @@ const MixerKind& mamba1_kind();
 const MixerKind& mamba2_kind();
 
 /// Declares a branch whose parameters stand under their own names.
-void declare_branch(const ModelConfig& config, const Branch& branch, const Declare& declare);
+void declare_branch(const ModelConfig& config, const Branch& branch, const std::vector<Run>& dealt,
+                    const Declare& declare);
 
 /// Costs a token of a layer made of `branches` mixers side by side: the residual add with its norms, in_proj
 /// (and `more_rows` of it that are no mixer's), the mixers, and an output projection of `out_width` channels.
