@@ -31,8 +31,11 @@ class Dataset {
   virtual int64_t vocab_size() const = 0;   // ids are below it; a user's own file: its largest id + 1
   virtual int64_t eos_id() const = 0;       // -1 if none
   virtual Hash128 fingerprint() const = 0;  // of everything that determines the samples
-  virtual const std::string& tokenizer() const = 0;  // "bytes", or the stored tokenizer file's path
+  virtual const std::string& tokenizer() const = 0;  // "bytes", or the path of the file stored with it
   virtual Hash128 tokenizer_hash() const = 0;
+  /// How many bytes of text each id stands for; empty when the tokenizer is not known. Reads the tokenizer's
+  /// file when it is first asked; ExitCode::bad_data when that is not the one that the dataset was made with.
+  virtual const std::vector<int32_t>& bytes_of_ids() const = 0;
   virtual bool has_loss_mask() const = 0;
 
   /// tokens[begin, begin + count) into `tokens`; one pread a shard touched.

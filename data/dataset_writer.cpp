@@ -201,6 +201,13 @@ DatasetWriter::DatasetWriter(std::string directory, const Tokenizer& tokenizer, 
   info_.vocab_size = tokenizer.vocab_size();
   info_.eos_id = tokenizer.eos_id();
   DM_SYS(mkdir(directory_.c_str(), 0777), "create the folder", directory_);
+  if (!tokenizer.file().empty()) {
+    const std::string path = tokenizer_path(directory_, info_);
+    File copy = create(path);
+    copy.write_at(tokenizer.file().data(), tokenizer.file().size(), 0);
+    copy.sync();
+    copy.close();
+  }
 
   // Where the first payload starts depends on names and types alone; a shard of one token shows it.
   DatasetInfo smallest = info_;

@@ -34,6 +34,7 @@ class Gatherer {
     if (size >= portion_bytes_) flush({});
   }
 
+  void set_source(const std::string& name) { source_ = name; }
   void set_position(int64_t bytes) { position_ = bytes; }
   void finish() {
     if (!portion_.parts.empty() || portion_.empty_documents > 0) flush({});
@@ -45,6 +46,11 @@ class Gatherer {
     const std::string_view open = std::string_view(portion_.text).substr(part_begin_);
     const size_t whole = tokenizer_.complete_prefix(open);
     if (whole == 0 || (first_ && whole < kSideBytes)) {
+      DM_REQUIRE(
+          open.size() <= kMaxWholeBytes, ExitCode::bad_data,
+          "{}: a document of more than {} MiB in which the tokenizer finds no place to cut; give documents "
+          "that are shorter, as with --documents blank-line",
+          source_, kMaxWholeBytes >> 20);
       if (!portion_.parts.empty()) return flush(std::string(open));  // what is complete need not wait
       next_try_ = portion_.text.size() + kSideBytes;
       return;
@@ -74,6 +80,7 @@ class Gatherer {
   bool first_ = true;      // nothing of that document has been emitted
   size_t next_try_ = 0;    // size at which to look for a cut again
   int64_t position_ = 0;
+  std::string source_;  // for messages
 };
 
 /// Splits text at blank lines. A newline is text only if another line of the document follows.
@@ -139,6 +146,7 @@ class Pass {
   void read(const InputFile& file) {
     const auto source = open_bytes(file.path);
     const std::string name = file.path == "-" ? "standard input" : file.path;
+    gatherer_.set_source(name);
     switch (rule_for(file.name)) {
       case DocumentRule::jsonl: read_lines(*source, name); break;
       case DocumentRule::blank_line: {

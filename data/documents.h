@@ -43,13 +43,17 @@ inline constexpr size_t kSideBytes = 64 << 10;
 inline constexpr size_t kMaxJsonLineBytes = 64 << 20;
 void check_line_length(size_t size_bytes, const std::string& source, int64_t line);
 
+/// Tokenizers that cannot cut a document, or find no place to, need it whole: up to this size.
+inline constexpr size_t kMaxWholeBytes = 64 << 20;
+
 struct DocumentReader {
   DocumentRule rule = DocumentRule::by_name;
   size_t portion_bytes = 1 << 20;  // about; a first part that is not the last has at least kSideBytes
   const Tokenizer& tokenizer;
 
   /// Reads all inputs and hands out their portions in order. Throws ExitCode::bad_data for damaged archives
-  /// and JSON lines that are too long, naming file and line; ExitCode::interrupted after a signal.
+  /// and JSON lines that are too long, naming file and line, and for documents that are too long to be
+  /// encoded whole; ExitCode::interrupted after a signal.
   void read(const std::vector<InputFile>& files, const std::function<void(Portion)>& emit) const;
 };
 

@@ -203,6 +203,7 @@ class Hdf5Dataset final : public Dataset {
   Hash128 fingerprint() const override { return fingerprint_; }
   const std::string& tokenizer() const override { return tokenizer_; }
   Hash128 tokenizer_hash() const override { return {}; }
+  const std::vector<int32_t>& bytes_of_ids() const override { return no_bytes_; }
   bool has_loss_mask() const override { return false; }
 
   void read_tokens(int64_t begin, int64_t count, int32_t* tokens) const override {
@@ -275,6 +276,7 @@ class Hdf5Dataset final : public Dataset {
   }
 
   std::string path_, name_, tokenizer_ = "unknown";
+  std::vector<int32_t> no_bytes_;
   int64_t eos_;
   OpenFile open_;
   int64_t documents_ = 0;

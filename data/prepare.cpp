@@ -96,9 +96,9 @@ PrepareResult prepare(const PrepareConfig& config) { return detail::prepare(conf
 
 PrepareResult detail::prepare(const PrepareConfig& config, size_t portion_bytes) {
   check(config);
-  const auto tokenizer = open_tokenizer(config.tokenizer);
+  const auto tokenizer = open_tokenizer(config.tokenizer, {.token = config.eos_token});
   const std::vector<InputFile> files = find_inputs(config.input, config.suffixes);
-  const Json request = prepare_request(config, files);
+  const Json request = prepare_request(config, *tokenizer, files);
   PrepareResult result;
   if (find_prepared(config.output, request, result)) return result;
   result.files = static_cast<int64_t>(files.size());
@@ -146,7 +146,8 @@ std::string PrepareResult::summary() const {
   text += fmt::format("{} file{}, {} bytes of text", files, files == 1 ? "" : "s", text_bytes);
   if (empty_documents > 0) text += fmt::format("; {} empty documents skipped", empty_documents);
   if (invalid_utf8_bytes > 0)
-    text += fmt::format("; {} bytes that are no UTF-8, kept as they are", invalid_utf8_bytes);
+    text += fmt::format("; {} bytes that are no UTF-8 (kept by 'bytes', U+FFFD to a tokenizer file)",
+                        invalid_utf8_bytes);
   return text + "\n";
 }
 

@@ -2,10 +2,10 @@
 // Text to token shards: inputs -> documents -> token ids -> OUTPUT/train and, with a held-out share,
 // OUTPUT/heldout.
 //
-// The result depends on the inputs' bytes and on the options that change results alone: any number of
-// threads, any packing
-// (.gz, .zst) gives the same shards, byte for byte. Memory is bounded whatever the size of the inputs or of a
-// document. OUTPUT appears when it is complete; a run that is interrupted or fails removes what it made.
+// The result depends on the inputs' bytes, the tokenizer's file and the options that change results alone:
+// any number of threads, any packing (.gz, .zst) gives the same shards, byte for byte. Memory is bounded
+// whatever the size of the inputs or of a document. OUTPUT appears when it is complete; a run that is
+// interrupted or fails removes what it made.
 
 #include <cstdint>
 #include <string>
@@ -19,6 +19,7 @@ struct PrepareConfig {
   std::vector<std::string> input;
   std::string output;
   std::string tokenizer = "bytes";
+  std::string eos_token;
   std::string documents = "auto";
   std::string text_field = "text";
   std::string prompt_field = "prompt";
@@ -35,7 +36,11 @@ struct PrepareConfig {
       "unpacked");
     v("output", self.output, "folder to make: OUTPUT/train, and OUTPUT/heldout with --heldout",
       Affects::output);
-    v("tokenizer", self.tokenizer, "bytes");
+    v("tokenizer", self.tokenizer,
+      "bytes, a Hugging Face tokenizer.json, or a SentencePiece .model; a copy goes beside the shards");
+    v("eos_token", self.eos_token,
+      "token that ends documents; empty: eos_token of tokenizer_config.json beside the tokenizer.json, else "
+      "<|endoftext|>, <|end_of_text|> or </s>; a .model has its own");
     v("documents", self.documents,
       "what a document is: a file, text between blank lines, or a JSON line; auto: jsonl for .jsonl and "
       ".ndjson, file for others",
@@ -64,7 +69,7 @@ struct PrepareResult {
   int64_t files = 0;
   int64_t text_bytes = 0;
   int64_t empty_documents = 0;     // skipped
-  int64_t invalid_utf8_bytes = 0;  // kept as they are
+  int64_t invalid_utf8_bytes = 0;  // kept by "bytes", U+FFFD to a tokenizer file
   bool reused = false;  // OUTPUT was there already, from the same inputs and options; nothing was written
 
   /// A few lines for the terminal.

@@ -34,13 +34,16 @@ std::string differences(const Json& before, const Json& now) {
 
 }  // namespace
 
-Json prepare_request(const PrepareConfig& config, const std::vector<InputFile>& files) {
+Json prepare_request(const PrepareConfig& config, const Tokenizer& tokenizer,
+                     const std::vector<InputFile>& files) {
   PrepareConfig copy = config;
   FieldTable table;
   table.add("prepare", copy);
   Json request;
   for (const Field& field : table.fields())
     if (field.affects == Affects::result) request[field.name] = field.json();
+  request["tokenizer_xxh128"] = hex(tokenizer.hash());
+  request["eos_id"] = tokenizer.eos_id();
   request["input_files"] = files.size();
   request["input_bytes"] = total_bytes(files);
   request["input_list_xxh128"] = hex(list_hash(files));

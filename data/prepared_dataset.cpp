@@ -6,11 +6,13 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <mutex>
 #include <optional>
 
 #include "core/error.h"
 #include "data/checked_array.h"
 #include "data/shard_format.h"
+#include "data/tokenizer.h"
 
 namespace dm::data {
 namespace {
@@ -141,7 +143,11 @@ void allow_open_files(size_t count) {
 class PreparedDataset final : public Dataset {
  public:
   PreparedDataset(const std::string& directory, DatasetInfo info, DataCheck check)
-      : directory_(directory), info_(std::move(info)), fingerprint_(info_.fingerprint()), check_(check) {
+      : directory_(directory),
+        info_(std::move(info)),
+        tokenizer_(tokenizer_path(directory, info_)),
+        fingerprint_(info_.fingerprint()),
+        check_(check) {
     first_tokens_.push_back(0);
     allow_open_files(info_.shards.size());
     for (size_t i = 0; i < info_.shards.size(); ++i) {
@@ -158,8 +164,16 @@ class PreparedDataset final : public Dataset {
   int64_t vocab_size() const override { return info_.vocab_size; }
   int64_t eos_id() const override { return info_.eos_id; }
   Hash128 fingerprint() const override { return fingerprint_; }
-  const std::string& tokenizer() const override { return info_.tokenizer; }
+  const std::string& tokenizer() const override { return tokenizer_; }
   Hash128 tokenizer_hash() const override { return info_.tokenizer_hash; }
+  const std::vector<int32_t>& bytes_of_ids() const override {
+    std::call_once(asked_for_bytes_, [&] {
+      const auto tokenizer = reopen_tokenizer(tokenizer_, info_.eos_id, info_.tokenizer_hash);
+      for (int64_t id = 0; id < info_.vocab_size; ++id)
+        bytes_of_ids_.push_back(static_cast<int32_t>(tokenizer->byte_count(static_cast<int32_t>(id))));
+    });
+    return bytes_of_ids_;
+  }
   bool has_loss_mask() const override { return info_.loss_mask; }
 
   void read_tokens(int64_t begin, int64_t count, int32_t* tokens) const override {
@@ -206,10 +220,13 @@ class PreparedDataset final : public Dataset {
 
   std::string directory_;
   DatasetInfo info_;
+  std::string tokenizer_;
   Hash128 fingerprint_;
   DataCheck check_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<int64_t> first_tokens_;  // of each shard, and the total
+  mutable std::once_flag asked_for_bytes_;
+  mutable std::vector<int32_t> bytes_of_ids_;
 };
 
 }  // namespace

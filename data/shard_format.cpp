@@ -1,6 +1,6 @@
 #include "data/shard_format.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -129,6 +129,10 @@ Hash128 DatasetInfo::fingerprint() const {
   return xxh3_128(text.data(), text.size());
 }
 
+std::string tokenizer_path(const std::string& directory, const DatasetInfo& info) {
+  return info.tokenizer == "bytes" ? info.tokenizer : directory + "/" + info.tokenizer;
+}
+
 std::vector<H5Dataset> shard_datasets(const DatasetInfo& dataset, const ShardInfo& shard) {
   std::vector<H5Dataset> datasets = {
       {kTokens, token_dtype(dataset.vocab_size), {shard.token_count}},
@@ -201,6 +205,10 @@ DatasetInfo parse_dataset_info(std::string_view text, const std::string& where) 
 
   DatasetInfo info;
   info.tokenizer = required<std::string>(json, "tokenizer", where);
+  DM_REQUIRE(info.tokenizer == "bytes" || std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles),
+                                                    info.tokenizer) != std::end(kTokenizerFiles),
+             ExitCode::bad_data, "{}: the tokenizer '{}' is neither bytes nor {}", where, info.tokenizer,
+             fmt::join(kTokenizerFiles, " nor "));
   info.tokenizer_hash =
       parse_hash128(required<std::string>(json, "tokenizer_xxh128", where), where + ": tokenizer_xxh128");
   info.vocab_size = required<int64_t>(json, "vocab_size", where);

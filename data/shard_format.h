@@ -34,6 +34,9 @@ constexpr DType token_dtype(int64_t vocab_size) { return vocab_size <= 65536 ? D
 /// "tokens-00003-of-00008.h5"
 std::string shard_name(int64_t index, int64_t count);
 
+/// Names that a dataset's tokenizer may have besides "bytes": of the copy of its file.
+inline constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer.model"};
+
 /// What dataset.json says of one shard.
 struct ShardInfo {
   int64_t token_count = 0;
@@ -49,7 +52,7 @@ struct ShardInfo {
 
 /// dataset.json.
 struct DatasetInfo {
-  std::string tokenizer;  // "bytes", or the name of a tokenizer file
+  std::string tokenizer;  // "bytes", or the name of the tokenizer's file in the dataset's folder
   Hash128 tokenizer_hash;
   int64_t vocab_size = 0;
   int64_t eos_id = -1;
@@ -62,6 +65,9 @@ struct DatasetInfo {
   /// XXH3-128 of a text that names everything that determines the samples; docs/formats.md spells it out.
   Hash128 fingerprint() const;
 };
+
+/// "bytes", or the path of the tokenizer's file in the dataset's folder.
+std::string tokenizer_path(const std::string& directory, const DatasetInfo& info);
 
 /// The datasets of a shard, in the order in which they stand in the file, and its attributes.
 std::vector<H5Dataset> shard_datasets(const DatasetInfo& dataset, const ShardInfo& shard);

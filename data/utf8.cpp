@@ -59,6 +59,21 @@ int64_t count_invalid_utf8(std::string_view text) {
   return invalid;
 }
 
+std::string_view replace_invalid_utf8(std::string_view text, std::string& storage) {
+  if (count_invalid_utf8(text) == 0) return text;
+  storage.clear();
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    if (length > 0)
+      storage.append(text.substr(0, length));
+    else
+      storage.append("\xEF\xBF\xBD");
+    const size_t broken = fitting(text, lead(static_cast<unsigned char>(text[0])));
+    text.remove_prefix(length > 0 ? length : std::max<size_t>(broken, 1));
+  }
+  return storage;
+}
+
 size_t utf8_boundary(std::string_view text) {
   for (size_t back = 1; back <= std::min<size_t>(3, text.size()); ++back) {
     const std::string_view tail = text.substr(text.size() - back);

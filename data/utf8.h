@@ -1,8 +1,9 @@
 #pragma once
-// UTF-8 that may be broken: counted, never changed.
+// UTF-8 that may be broken.
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace dm::data {
@@ -12,6 +13,9 @@ namespace dm::data {
 int64_t count_invalid_utf8(std::string_view text);
 /// The length of the well-formed sequence at the start of `text`, 0 if there is none.
 size_t utf8_length(std::string_view text);
+/// `text` itself if it is UTF-8; else `storage`, which gets it with U+FFFD for each byte, or bytes that begin
+/// a sequence and do not end it: what Python's decode(errors="replace") makes of it.
+std::string_view replace_invalid_utf8(std::string_view text, std::string& storage);
 /// The longest prefix that does not end inside a sequence which further bytes could complete.
 size_t utf8_boundary(std::string_view text);
 

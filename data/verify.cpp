@@ -10,6 +10,7 @@
 #include "data/byte_source.h"
 #include "data/checked_array.h"
 #include "data/prepared_dataset.h"
+#include "data/tokenizer.h"
 
 namespace dm::data {
 namespace {
@@ -158,9 +159,14 @@ void verify_one(const std::string& directory, std::vector<std::string>& problems
     const ShardVerifier verifier(directory, info, i);
     problems.insert(problems.end(), verifier.problems.begin(), verifier.problems.end());
   }
+  try {
+    reopen_tokenizer(tokenizer_path(directory, info), info.eos_id, info.tokenizer_hash);
+  } catch (const Error& error) {
+    problems.emplace_back(error.what());
+  }
   for (const auto& entry : fs::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
-    bool known = name == kDatasetFile;
+    bool known = name == kDatasetFile || name == info.tokenizer;
     for (int64_t i = 0; i < count && !known; ++i) known = name == shard_name(i, count);
     if (!known)
       problems.push_back(

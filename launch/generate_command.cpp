@@ -90,14 +90,15 @@ class GenerateCommand final : public Command {
     for (size_t i = begin; i < end; ++i) tokenizer.encode(prompts[i], ids.emplace_back());
     const bool stream = prompts.size() == 1 && !options_.json;  // one text is shown as it comes
     if (stream) print(prompts[0]);
+    data::StreamDecoder decoder(tokenizer);
     GenerationStats stats;
     const auto texts = generate(
         model, ids, static_cast<int64_t>(begin), tokenizer.eos_id(), options_.max_tokens, sampling_,
         [&](int64_t, int32_t id) {
-          if (stream) print(tokenizer.decode({id}));
+          if (stream) print(decoder.push(&id, 1));
         },
         &stats);
-    if (stream) print("\n");
+    if (stream) print(decoder.finish() + "\n");
     for (size_t i = 0; i < texts.size() && !stream; ++i) {
       const std::string text = tokenizer.decode(texts[i].ids);
       if (options_.json) {

@@ -82,16 +82,27 @@ void print_model(const model::ModelConfig& config) {
 
 void print_text(const std::string& path) {
   const auto dataset = data::open_dataset(path);
-  const auto tokenizer = data::open_tokenizer(dataset->tokenizer());
-  constexpr int64_t kBlock = 1 << 20;  // tokens; end-of-text tokens are decoded to nothing
+  const auto tokenizer =
+      data::reopen_tokenizer(dataset->tokenizer(), dataset->eos_id(), dataset->tokenizer_hash());
+  constexpr int64_t kBlock = 1 << 20;  // tokens
+  data::StreamDecoder decoder(*tokenizer);
+  const auto print = [](const std::string& text) {
+    DM_REQUIRE(std::fwrite(text.data(), 1, text.size(), stdout) == text.size(), ExitCode::io,
+               "standard output: write failed");
+  };
   std::vector<int32_t> ids;
   for (int64_t begin = 0; begin < dataset->token_count(); begin += kBlock) {
     ids.resize(static_cast<size_t>(std::min(kBlock, dataset->token_count() - begin)));
     dataset->read_tokens(begin, static_cast<int64_t>(ids.size()), ids.data());
-    const std::string text = tokenizer->decode(ids);
-    DM_REQUIRE(std::fwrite(text.data(), 1, text.size(), stdout) == text.size(), ExitCode::io,
-               "standard output: write failed");
+    for (auto at = ids.begin(); at != ids.end();) {
+      const auto end = std::find(at, ids.end(), tokenizer->eos_id());
+      print(decoder.push(&*at, end - at));
+      if (end == ids.end()) break;
+      print(decoder.finish());
+      at = end + 1;
+    }
   }
+  print(decoder.finish());
 }
 
 class InspectCommand final : public Command {

@@ -14,13 +14,9 @@ TrainedModel load_trained_model(const std::string& directory) {
 }
 
 std::unique_ptr<data::Tokenizer> open_trained_tokenizer(const TrainedModel& trained) {
-  auto tokenizer = data::open_tokenizer(trained.meta.data.tokenizer);
-  DM_REQUIRE(
-      tokenizer->hash() == trained.meta.data.tokenizer_hash, ExitCode::bad_data,
-      "{}: the tokenizer {} is not the one it was trained with (XXH3-128 {}, now {}); restore that file",
-      trained.model.summary.directory, trained.meta.data.tokenizer, hex(trained.meta.data.tokenizer_hash),
-      hex(tokenizer->hash()));
-  return tokenizer;
+  const train::DataIdentity& data = trained.meta.data;
+  return data::reopen_tokenizer(train::find_tokenizer(data, trained.model.summary.directory), data.eos_id,
+                                data.tokenizer_hash);
 }
 
 void refuse_other_tokenizer(const TrainedModel& trained, const data::Dataset& dataset) {

@@ -15,10 +15,10 @@ namespace dm::train {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr int64_t kByteValues = 256;  // of the bytes tokenizer: ids below are bytes, above are document ends
 
 /// Adds the targets of some rows, all of one length, to the sums.
-void add_rows(EvalResult& sums, const model::LanguageModel& model, const Rows& rows) {
+void add_rows(EvalResult& sums, const model::LanguageModel& model, const Rows& rows,
+              const std::vector<int32_t>& bytes_of_ids) {
   at::Tensor per_target;
   const Rows there = rows.to(model.device());
   model.loss_sum(there.tokens, there.seq_idx, there.mask, &per_target);
@@ -32,7 +32,7 @@ void add_rows(EvalResult& sums, const model::LanguageModel& model, const Rows& r
       if (*counts == 0) continue;
       sums.nats_by_position[static_cast<size_t>(t)] += *loss;
       ++sums.tokens_by_position[static_cast<size_t>(t)];
-      if (*target < kByteValues) ++sums.bytes;
+      if (!bytes_of_ids.empty()) sums.bytes += bytes_of_ids[static_cast<size_t>(*target)];
     }
   sums.rows += losses.size(0);
 }
@@ -61,6 +61,7 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
   const int64_t all_rows = (targets + length - 1) / length;
   const int64_t rows = config.eval_rows > 0 ? std::min(config.eval_rows, all_rows) : all_rows;
 
+  const std::vector<int32_t>& bytes = dataset.bytes_of_ids();
   const c10::NoGradGuard no_gradients;
   EvalResult result{.bytes = 0,
                     .nats_by_position = std::vector<double>(static_cast<size_t>(length)),
@@ -69,17 +70,17 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
   for (int64_t row = data::first_row(rows, group.rank(), group.size()); row < end;) {
     const int64_t full_rows = std::min({config.eval_batch, end - row, targets / length - row});
     if (full_rows > 0) {
-      add_rows(result, model, read_rows(dataset, row * length, full_rows, length, mask_boundary_loss));
+      add_rows(result, model, read_rows(dataset, row * length, full_rows, length, mask_boundary_loss), bytes);
     } else {  // the dataset's last row, shorter than the others
-      add_rows(result, model,
-               read_rows(dataset, row * length, 1, targets - row * length, mask_boundary_loss));
+      add_rows(result, model, read_rows(dataset, row * length, 1, targets - row * length, mask_boundary_loss),
+               bytes);
     }
     row += std::max<int64_t>(full_rows, 1);
   }
   add_ranks(result, group);
   for (const double nats : result.nats_by_position) result.nats += nats;
   for (const int64_t tokens : result.tokens_by_position) result.tokens += tokens;
-  if (dataset.tokenizer() != "bytes") result.bytes = -1;
+  if (bytes.empty()) result.bytes = -1;
   return result;
 }
 

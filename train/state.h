@@ -20,9 +20,10 @@ struct Progress {
 
 /// What the data was, beyond its path.
 struct DataIdentity {
-  Hash128 fingerprint;  // Loader::fingerprint: datasets, weights, seed, order
-  std::string tokenizer;
+  Hash128 fingerprint;    // Loader::fingerprint: datasets, weights, seed, order
+  std::string tokenizer;  // "bytes", or the path of its file; the run's folder has a copy
   Hash128 tokenizer_hash;
+  int64_t eos_id = -1;
 };
 
 /// The document of a training checkpoint.
@@ -39,6 +40,12 @@ struct Meta {
   /// Throws ExitCode::bad_data naming `where`.
   static Meta from_json(const Json& json, const std::string& where);
 };
+
+/// Where the tokenizer's file is: the copy in the run's folder, else where the dataset had it. `checkpoint`
+/// is the folder of one checkpoint.
+std::string find_tokenizer(const DataIdentity& data, const std::string& checkpoint);
+/// Puts a copy of the tokenizer's file into the run's folder, so that the run needs no dataset to be used.
+void keep_tokenizer(const DataIdentity& data, const std::string& run_dir);
 
 /// Version and build of this program.
 std::string program_version();

@@ -320,10 +320,12 @@ std::optional<Meta> Trainer::restore() {
 
 void Trainer::start_data(const std::optional<Meta>& stored) {
   loader_ = data_.start(progress_.samples);
-  data_identity_ = {loader_->fingerprint(), data_.first().tokenizer(), data_.first().tokenizer_hash()};
+  data_identity_ = {loader_->fingerprint(), data_.first().tokenizer(), data_.first().tokenizer_hash(),
+                    data_.first().eos_id()};
   if (stored)
     refuse_differences(data_differences(*stored, config_, data_identity_), config_.train.allow,
                        config_.train.run_dir);
+  if (speaks()) keep_tokenizer(data_identity_, config_.train.run_dir);
 }
 
 }  // namespace

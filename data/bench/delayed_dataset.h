@@ -28,6 +28,7 @@ class DelayedDataset final : public Dataset {
   int64_t eos_id() const override { return dataset_->eos_id(); }
   Hash128 fingerprint() const override { return dataset_->fingerprint(); }
   const std::string& tokenizer() const override { return dataset_->tokenizer(); }
+  const std::vector<int32_t>& bytes_of_ids() const override { return dataset_->bytes_of_ids(); }
   Hash128 tokenizer_hash() const override { return dataset_->tokenizer_hash(); }
   bool has_loss_mask() const override { return dataset_->has_loss_mask(); }
 

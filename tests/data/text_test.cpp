@@ -70,6 +70,22 @@ TEST(BytesTokenizer, RoundTripsAllBytes) {
               AllOf(HasSubstr("--tokenizer gpt2.json"), HasSubstr("'bytes'")));
 }
 
+TEST(Utf8, ReplacesLikePython) {
+  std::string storage;
+  const auto replaced = [&](std::string_view text) {
+    return std::string(replace_invalid_utf8(text, storage));
+  };
+  const std::string mark = "\xEF\xBF\xBD";
+  EXPECT_EQ(replaced("plain \xC3\xA9"), "plain \xC3\xA9");
+  EXPECT_EQ(replaced("a\xFFz"), "a" + mark + "z");
+  EXPECT_EQ(replaced("\xE2\x82"), mark);  // the beginning of a sequence is one
+  EXPECT_EQ(replaced("\xE2\x82\xE2\x82\xAC"), mark + "\xE2\x82\xAC");
+  EXPECT_EQ(replaced("\xF0\x9F\x98z"), mark + "z");
+  EXPECT_EQ(replaced("\xED\xA0\x80"), mark + mark + mark);  // a surrogate begins none
+  EXPECT_EQ(replaced("\xF4\x90\x80\x80"), mark + mark + mark + mark);
+  EXPECT_EQ(replaced("\xC0\xAF"), mark + mark);
+}
+
 class ByteSourceTest : public FolderTest {
  protected:
   static std::string all(const std::string& file, size_t step = 1000) {

@@ -18,6 +18,7 @@ class MemoryDataset final : public data::Dataset {
   /// `tokens` random tokens; about every `document`-th is an end of document.
   MemoryDataset(int64_t tokens, uint64_t document, std::string tokenizer = "bytes")
       : tokenizer_(std::move(tokenizer)) {
+    if (tokenizer_ == "bytes") bytes_of_ids_.assign(kEos, 1), bytes_of_ids_.push_back(0);
     const CounterRng random(5, "memory dataset");
     for (uint64_t i = 0; i < static_cast<uint64_t>(tokens); ++i) {
       const bool ends = random.below(2 * i, document) == 0;
@@ -36,6 +37,7 @@ class MemoryDataset final : public data::Dataset {
   Hash128 fingerprint() const override { return {}; }
   const std::string& tokenizer() const override { return tokenizer_; }
   Hash128 tokenizer_hash() const override { return {}; }
+  const std::vector<int32_t>& bytes_of_ids() const override { return bytes_of_ids_; }
   bool has_loss_mask() const override { return !mask_.empty(); }
   void read_tokens(int64_t begin, int64_t count, int32_t* tokens) const override {
     std::copy_n(tokens_.begin() + begin, count, tokens);
@@ -52,7 +54,7 @@ class MemoryDataset final : public data::Dataset {
 
  private:
   std::string path_ = "memory", tokenizer_;
-  std::vector<int32_t> tokens_;
+  std::vector<int32_t> tokens_, bytes_of_ids_;
   std::vector<int64_t> starts_;  // of documents, the first at 0 left out
   std::vector<uint8_t> mask_;
 };
