@@ -17,8 +17,8 @@ class Bpe {
     int32_t left, right, result;  // ids; the place in the list is the rank
   };
 
-  /// `byte_ids` are the ids of the 256 bytes. With `whole_words`, a word that has an id of its own gets that
-  /// id however its pairs would join.
+  /// `byte_ids` are the ids of the 256 bytes, -1 for those that no word has. With `whole_words`, a word that
+  /// has an id of its own gets that id however its pairs would join.
   Bpe(std::vector<int32_t> byte_ids, const std::vector<Merge>& merges,
       std::unordered_map<std::string, int32_t> whole_words);
   ~Bpe();

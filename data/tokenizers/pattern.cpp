@@ -59,18 +59,19 @@ class Translation {
   void escape() {
     if (at_ + 1 == text_.size()) refuse("a backslash at the end");
     const char c = text_[at_ + 1];
-    if (c == 's') {
+    const std::string name(1, c);
+    if (name == "s") {
       out_ += in_class_ ? std::string(kSpaces) : fmt::format("[{}]", kSpaces);
-    } else if (c == 'S') {
+    } else if (name == "S") {
       if (in_class_) refuse("\\S in a class");
       out_ += fmt::format("[^{}]", kSpaces);
-    } else if (c == 'd') {
+    } else if (name == "d") {
       out_ += "\\p{Nd}";
-    } else if (c == 'p' || c == 'P' || c == 'x') {  // \p{L}, \x{41}: the braces are no repeat
+    } else if (name == "p" || name == "P" || name == "x") {  // \p{L}, \x{41}: the braces are no repeat
       const size_t end = text_.find('}', at_);
       if (text_.compare(at_ + 2, 1, "{") != 0 || end == std::string::npos) refuse(text_.substr(at_, 3));
       return take(end + 1 - at_);
-    } else if (c == 'r' || c == 'n' || c == 't') {
+    } else if (name == "r" || name == "n" || name == "t") {
       return take(2);
     } else if (static_cast<unsigned char>(c) < 0x80 && std::ispunct(static_cast<unsigned char>(c))) {
       return take(2);

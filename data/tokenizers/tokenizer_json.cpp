@@ -196,8 +196,11 @@ class Reader {
     if (model.flag("byte_fallback", false)) model["byte_fallback"].refuse("anything but false");
 
     std::vector<int32_t> byte_ids;
-    for (int byte = 0; byte < 256; ++byte)
-      byte_ids.push_back(id_of(alphabet().text(byte), model["vocab"].where));
+    for (int byte = 0; byte < 256; ++byte) {
+      const bool in_utf8 =
+          byte < 0xC0 || (byte > 0xC1 && byte < 0xF5);  // the others need no id, some files have none
+      byte_ids.push_back(in_utf8 ? id_of(alphabet().text(byte), model["vocab"].where) : -1);
+    }
     std::vector<Bpe::Merge> merges;
     for (const Part& item : model.items("merges")) {
       const auto [left, right] = pair(item);

@@ -6,8 +6,11 @@
 #include <thread>
 
 #include "core/rng.h"
+#include "data/documents.h"
+#include "data/prepare.h"
 #include "data/tokenizer.h"
 #include "data/utf8.h"
+#include "data/verify.h"
 #include "tests/data/folder.h"
 #include "tests/support/refusal.h"
 
@@ -229,6 +232,76 @@ TEST_F(TokenizerRefusals, TheEndOfADocumentIsNamedOrFound) {
   EXPECT_THAT(refusal(ExitCode::usage, [&] { end({.token = "<nothing>"}); }), HasSubstr("--eos-token"));
   EXPECT_EQ(open_tokenizer(kFixtures + "/llama.model")->eos_id(), 2);
   EXPECT_EQ(open_tokenizer(kFixtures + "/llama.model", {.token = "<s>"})->eos_id(), 1);
+}
+
+class PrepareWithTokenizer : public FolderTest {
+ protected:
+  static std::string file(const std::string& folder, const std::string& name) {
+    return slurp(folder + "/" + name);
+  }
+
+  /// The sample three times, longer than a portion, so that documents are cut where they may be.
+  PrepareResult prepare_sample(const std::string& output, const std::string& tokenizer, int64_t threads) {
+    const std::string text = slurp(kFixtures + "/sample.txt");
+    PrepareConfig config;
+    config.input = {write("a.txt", text + " a " + text + " b " + text), write("b.txt", text)};
+    config.output = path(output);
+    config.tokenizer = kFixtures + "/" + tokenizer;
+    config.threads = threads;
+    return detail::prepare(config, 4096);
+  }
+};
+
+TEST_F(PrepareWithTokenizer, StoresTheFileAndTheIdsOfWholeDocuments) {
+  for (const std::string name : {"qwen2.json", "llama.model"}) {
+    const std::string output = "of-" + name,
+                      stored = name == "qwen2.json" ? "tokenizer.json" : "tokenizer.model";
+    prepare_sample(output, name, 3);
+    const std::string folder = path(output) + "/train";
+    EXPECT_EQ(file(folder, stored), slurp(kFixtures + "/" + name));
+    const auto dataset = open_dataset(folder);
+    EXPECT_EQ(dataset->tokenizer(), folder + "/" + stored);
+    const auto tokenizer =
+        reopen_tokenizer(dataset->tokenizer(), dataset->eos_id(), dataset->tokenizer_hash());
+
+    const std::string text = slurp(kFixtures + "/sample.txt");
+    std::vector<int32_t> expected = encode(*tokenizer, text + " a " + text + " b " + text);
+    const auto end = static_cast<int32_t>(tokenizer->eos_id());
+    expected.push_back(end);
+    tokenizer->encode(text, expected);
+    expected.push_back(end);
+    EXPECT_EQ(all_tokens(*dataset), expected);
+    EXPECT_EQ(dataset->bytes_of_ids().size(), static_cast<size_t>(tokenizer->vocab_size()));
+    EXPECT_EQ(dataset->bytes_of_ids()[static_cast<size_t>(end)], 0);
+    EXPECT_THAT(verify_dataset(folder), testing::IsEmpty());
+
+    prepare_sample(output + "-1", name, 1);
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      EXPECT_EQ(slurp(entry.path()), slurp(path(output + "-1/train/" + entry.path().filename().string())));
+
+    flip(folder + "/" + stored, 5000);
+    EXPECT_THAT(verify_dataset(folder), testing::ElementsAre(HasSubstr(stored)));
+    EXPECT_THAT(refusal(ExitCode::bad_data, [&] { open_dataset(folder)->bytes_of_ids(); }),
+                HasSubstr(stored));
+    std::filesystem::remove(folder + "/" + stored);
+    EXPECT_THAT(verify_dataset(folder), testing::ElementsAre(HasSubstr("missing")));
+  }
+}
+
+TEST_F(PrepareWithTokenizer, AnotherFileIsAnotherDataset) {
+  prepare_sample("out", "qwen2.json", 2);
+  EXPECT_TRUE(prepare_sample("out", "qwen2.json", 2).reused);
+  EXPECT_THAT(refusal(ExitCode::usage, [&] { prepare_sample("out", "neox.json", 2); }),
+              HasSubstr("tokenizer_xxh128"));
+}
+
+TEST_F(PrepareWithTokenizer, ADocumentThatCannotBeCutIsBounded) {
+  PrepareConfig config;
+  config.input = {write("long.txt", std::string(kMaxWholeBytes + (1 << 20), 'x'))};
+  config.output = path("out");
+  config.tokenizer = kFixtures + "/gpt2.json";
+  EXPECT_THAT(refusal(ExitCode::bad_data, [&] { prepare(config); }),
+              AllOf(HasSubstr("long.txt"), HasSubstr("64 MiB"), HasSubstr("--documents")));
 }
 
 }  // namespace
