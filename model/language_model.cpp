@@ -44,7 +44,8 @@ LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
       placement_(placement) {
   validate(config_);
   check_placement(config_, placement_.tp, placement_.cp);
-  DM_CHECK((placement_.tp == 1 || placement_.tensor) && placement_.cp == 1, "a placement without its groups");
+  DM_CHECK((placement_.tp == 1 || placement_.tensor) && (placement_.cp == 1 || placement_.context),
+           "a placement without its groups");
   check_parameters(config_, parameters_, placement_);
   const at::Tensor& leaf = parameters_.begin()->second;
   activations_ = activations.value_or(leaf.scalar_type());
@@ -120,17 +121,19 @@ kernels::Weight LanguageModel::head() const {
       .matrix(config_.tied ? "backbone.embeddings.weight" : "lm_head.weight");
 }
 
-at::Tensor LanguageModel::documents(const at::Tensor& seq_idx) const {
-  const at::Tensor ids = seq_idx.to(at::kInt);
-  return config_.packed ? ids : at::zeros_like(ids);
+kernels::Documents LanguageModel::documents(const at::Tensor& seq_idx) const {
+  const at::Tensor numbers = seq_idx.to(at::kInt);
+  const at::Tensor ids = config_.packed ? numbers : at::zeros_like(numbers);
+  if (placement_.cp == 1) return ids;
+  return {ids, *placement_.context, config_.d_conv - 1};
 }
 
 at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
   const auto report = [&](int64_t layer, const Stream& stream) {
     if (tapped(taps, layer)) taps->visit(layer, all_tokens(stream.h, ids));
   };
-  const at::Tensor documents = this->documents(seq_idx);  // [B, L]
-  Stream stream = enter(ids);                             // [B, L, D], or the rank's tokens [t, D]
+  const kernels::Documents documents = this->documents(seq_idx);  // [B, L]
+  Stream stream = enter(ids);                                     // [B, L, D], or the rank's tokens [t, D]
   report(-1, stream);
   for (int64_t i = 0; i < layers(); ++i) {
     const auto block = kind(i).bind(layer(i));
@@ -166,7 +169,7 @@ at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& s
 std::vector<DifferenceStats> LanguageModel::difference_stats(const at::Tensor& ids,
                                                              const at::Tensor& seq_idx) const {
   const at::NoGradGuard no_gradients;
-  const at::Tensor documents = this->documents(seq_idx);
+  const kernels::Documents documents = this->documents(seq_idx);
   std::vector<DifferenceStats> stats;
   Stream stream = enter(ids);
   for (int64_t i = 0; i < layers(); ++i) {

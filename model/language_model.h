@@ -54,8 +54,9 @@ struct DifferenceStats {
 
 }  // namespace dm::model
 namespace dm::kernels {
+struct Documents;
 struct VocabularyShare;
-}
+}  // namespace dm::kernels
 namespace dm::model {
 
 class LayerKind;
@@ -134,7 +135,7 @@ class LanguageModel {
   at::Tensor own_tokens(const at::Tensor& part) const;
   Scope norm_before(int64_t index) const;  // of layer `index`, or the final norm
   /// Which document each token is of, as the scans see it: all one when documents are not kept apart.
-  at::Tensor documents(const at::Tensor& seq_idx) const;
+  kernels::Documents documents(const at::Tensor& seq_idx) const;
 
   ModelConfig config_;
   std::string letters_;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "kernels/check.h"
+#include "kernels/comm/along_rows.h"
 #include "kernels/conv/causal_conv.h"
 #include "kernels/gated_norm/gated_norm.h"
 #include "kernels/linear/linear.h"
@@ -60,31 +61,29 @@ void check(const at::Tensor& projected, const SsdMixerForm& form) {
 }  // namespace
 
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
-                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach) {
   check(projected, form);
   if (projected.is_cuda()) {
-    DM_CHECK(reach.spans.count == 0, "ssd_mixer: on a GPU a norm over several ranks is still to come");
-    return ssd_mixer_cuda(projected, w, scale, seq_idx, form, nullptr);
+    DM_CHECK(reach.spans.count == 0 && !documents.context,
+             "ssd_mixer: on a GPU a mixer over several ranks is still to come");
+    return ssd_mixer_cuda(projected, w, scale, documents.seq_idx, form, nullptr);
   }
   const Projected in = split(projected, form);
-  const at::Tensor conv =
-      causal_conv_silu(in.x, w.conv_weight, w.conv_bias, seq_idx, std::nullopt);  // [B, L, C]
+  const at::Tensor conv = conv_along_rows(in.x, w.conv_weight, w.conv_bias, documents);  // [B, L, C]
   const Scanned s = scanned(conv, in.dt, w, form);
-  const at::Tensor y = ssd(s.x, s.dt, w.a, s.b, s.c, w.d, seq_idx, std::nullopt, form.chunk).y;
-  if (reach.spans.count > 0)
-    return split_rms_norm(y.flatten(-2) * at::silu(in.z), w.norm, reach.spans, scale, form.eps,
-                          *reach.tensor);                                       // [B, L, E]
-  return gated_norm(y.flatten(-2), in.z, w.norm, form.spans, scale, form.eps);  // [B, L, E]
+  const at::Tensor y = ssd_along_rows(s.x, s.dt, w.a, s.b, s.c, w.d, documents, form.chunk).flatten(-2);
+  if (reach.spans.count == 0) return gated_norm(y, in.z, w.norm, form.spans, scale, form.eps);  // [B, L, E]
+  return split_rms_norm(y * at::silu(in.z), w.norm, reach.spans, scale, form.eps, *reach.tensor);
 }
 
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
-                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach, const Weight& out_proj) {
   check(projected, form);
-  if (projected.is_cuda() && reach.spans.count == 0)
-    return ssd_mixer_cuda(projected, w, scale, seq_idx, form, &out_proj);
-  return linear(ssd_mixer(projected, w, scale, seq_idx, form, reach), out_proj);
+  if (projected.is_cuda() && reach.spans.count == 0 && !documents.context)
+    return ssd_mixer_cuda(projected, w, scale, documents.seq_idx, form, &out_proj);
+  return linear(ssd_mixer(projected, w, scale, documents, form, reach), out_proj);
 }
 
 at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& w,

@@ -13,6 +13,7 @@
 
 #include <optional>
 
+#include "kernels/comm/documents.h"
 #include "kernels/linear/weight.h"
 #include "kernels/norm/split_norm.h"
 
@@ -46,16 +47,16 @@ struct SsdMixerReach {
   Collectives* tensor = nullptr;
 };
 
-/// projected [B, L, branches * rows], seq_idx [B, L] int32, scale as gated_norm takes it, over all branches'
-/// channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all but seq_idx. On a GPU it
-/// is one operation: see ssd_mixer_cuda.h for what it saves.
+/// projected [B, L, branches * rows], documents of [B, L] tokens, scale as gated_norm takes it, over all
+/// branches' channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all but the
+/// documents. On a GPU it is one operation: see ssd_mixer_cuda.h for what it saves.
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
-                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach = {});
 
 /// linear(ssd_mixer(..), out_proj), for which a GPU need not keep the product's input.
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
-                     const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                     const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach, const Weight& out_proj);
 
 /// The carried state of decoding, updated in place by a step.

@@ -52,9 +52,9 @@ class DiffScan final : public Layer {
     out_proj_ = p.matrix("out_proj.weight");
   }
 
-  at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
-    const at::Tensor projected = kernels::linear(u, in_proj_);       // [B, L, R]
-    return finished(mixer_->gated(projected, seq_idx, sections()));  // [B, L, D]
+  at::Tensor forward(const at::Tensor& u, const kernels::Documents& documents) const override {
+    const at::Tensor projected = kernels::linear(u, in_proj_);         // [B, L, R]
+    return finished(mixer_->gated(projected, documents, sections()));  // [B, L, D]
   }
 
   at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
@@ -114,7 +114,7 @@ class DiffScanKind final : public LayerKind {
   }
 
   PlainDifference plain(const LayerView& view, const at::Tensor& u,
-                        const at::Tensor& seq_idx) const override {
+                        const kernels::Documents& documents) const override {
     const Scope p = view.parameters.inside("mixer.");
     const MixerPart both = part_of(view), one{{both.dealt[0]}, view.placement};
     // The products take their halves of the stacked matrix, which is there already.
@@ -124,7 +124,7 @@ class DiffScanKind final : public LayerKind {
                              .bind(view.config, branch_of(view.config), {lookup(view.config, p, i)}, one);
       const int64_t height = p["in_proj_1.weight"].size(0);
       const at::Tensor projected = kernels::linear(u, in_proj.narrow(0, (i - 1) * height, height));
-      return mixer->gated(projected, seq_idx, std::nullopt);
+      return mixer->gated(projected, documents, std::nullopt);
     };
     const Difference difference(view.config, scan_lambda_form(), view.index, p, both);
     const at::Tensor lambda = difference.lambda({});

@@ -53,16 +53,16 @@ class Differential final : public Layer {
     out_proj_ = p.stacked(out_proj_names(part_), 1);
   }
 
-  at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
-    const auto [branches, scale] = project(u);                   // [B, L, R], 1 and −λ
-    return mixer_->output(branches, seq_idx, scale, out_proj_);  // [B, L, D]
+  at::Tensor forward(const at::Tensor& u, const kernels::Documents& documents) const override {
+    const auto [branches, scale] = project(u);                     // [B, L, R], 1 and −λ
+    return mixer_->output(branches, documents, scale, out_proj_);  // [B, L, D]
   }
 
   /// For plain() of a layer on several tensor ranks, where no rank can run one branch after the other: both
   /// in one pass, unscaled, and the sums over the ranks.
-  PlainDifference merged(const at::Tensor& u, const at::Tensor& seq_idx, int64_t units) const {
+  PlainDifference merged(const at::Tensor& u, const kernels::Documents& documents, int64_t units) const {
     const at::Tensor all = kernels::linear(u, in_proj_);
-    const at::Tensor gated = mixer_->gated(all.narrow(-1, 0, mixer_rows_), seq_idx, std::nullopt);
+    const at::Tensor gated = mixer_->gated(all.narrow(-1, 0, mixer_rows_), documents, std::nullopt);
     const std::vector<int64_t> branches = part_.branches();
     const auto n = gated.chunk(static_cast<int64_t>(branches.size()), -1);
     const auto w = out_proj_.value.chunk(static_cast<int64_t>(branches.size()), 1);
@@ -144,12 +144,12 @@ class DifferentialKind final : public LayerKind {
   }
 
   PlainDifference plain(const LayerView& view, const at::Tensor& u,
-                        const at::Tensor& seq_idx) const override {
+                        const kernels::Documents& documents) const override {
     const LambdaForm& form = lambda_form(view.config.lambda);
     const Branch branch = branch_of(view.config);
     const MixerPart part = part_of(view);
     const int64_t units = mixer_kind(view.config.mixer).units(view.config, branch).count;
-    if (view.placement.tp > 1) return Differential(view).merged(u, seq_idx, units);
+    if (view.placement.tp > 1) return Differential(view).merged(u, documents, units);
     const Difference difference(view.config, form, view.index, view.parameters, part);
     // The products take their halves of the stacked matrices, which are there already.
     const at::Tensor rows = view.parameters.stacked(in_proj_names(view.config, part), 0).value;
@@ -163,7 +163,7 @@ class DifferentialKind final : public LayerKind {
       const auto mixer = mixer_kind(view.config.mixer)
                              .bind(view.config, branch, {BranchLookup(p)}, {{{{0, units}}}, view.placement});
       const at::Tensor projected = kernels::linear(u, rows.narrow(0, index * height, height));
-      return kernels::linear(mixer->gated(projected, seq_idx, scale),
+      return kernels::linear(mixer->gated(projected, documents, scale),
                              columns.narrow(1, index * branch.inner, branch.inner));
     };
     const at::Tensor y_1 = mixer(0, std::nullopt), y_2 = mixer(1, std::nullopt);

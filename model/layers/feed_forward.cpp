@@ -17,12 +17,12 @@ class FeedForward final : public Layer {
     if (view.placement.tp_rank == 0) down_bias_ = p["down.bias"];  // once in the sum over the tensor ranks
   }
 
-  at::Tensor forward(const at::Tensor& u, const at::Tensor&) const override {
+  at::Tensor forward(const at::Tensor& u, const kernels::Documents&) const override {
     const at::Tensor a = at::gelu(kernels::linear(u, up_, up_bias_));  // [B, L, 4D]
     return kernels::linear(a, down_, down_bias_);                      // [B, L, D]
   }
 
-  at::Tensor step(const at::Tensor& u, DecodeState&) const override { return forward(u, {}); }
+  at::Tensor step(const at::Tensor& u, DecodeState&) const override { return forward(u, at::Tensor()); }
 
  private:
   kernels::Weight up_, down_;            // [4D, D], [D, 4D]

@@ -32,9 +32,9 @@ struct TensorParts {
 class Layer {
  public:
   virtual ~Layer() = default;
-  /// u [B, L, D], seq_idx [B, L] -> [B, L, D], differentiable; what is added to the residual stream is its
-  /// output_norm() of that.
-  virtual at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const = 0;
+  /// u [B, L, D], documents of [B, L] tokens -> [B, L, D], differentiable; what is added to the residual
+  /// stream is its output_norm() of that.
+  virtual at::Tensor forward(const at::Tensor& u, const kernels::Documents& documents) const = 0;
   /// One more token: u [B, D] -> [B, D]; no gradients.
   virtual at::Tensor step(const at::Tensor& u, DecodeState& state) const = 0;
   virtual DecodeState new_state(int64_t /*batch*/, at::ScalarType /*activations*/) const { return {}; }
@@ -51,7 +51,8 @@ struct PlainDifference {
 
 /// The layer's output as it enters the residual stream, its output norm included: for looking at a layer by
 /// itself.
-at::Tensor normalised_output(const Layer& layer, const at::Tensor& u, const at::Tensor& seq_idx, double eps);
+at::Tensor normalised_output(const Layer& layer, const at::Tensor& u, const kernels::Documents& documents,
+                             double eps);
 
 class LayerKind {
  public:
@@ -72,7 +73,8 @@ class LayerKind {
   /// Whether it takes a difference, and then its plain form: the reference of `forward` and the source of
   /// telemetry.
   virtual bool has_difference() const { return false; }
-  virtual PlainDifference plain(const LayerView&, const at::Tensor& u, const at::Tensor& seq_idx) const;
+  virtual PlainDifference plain(const LayerView&, const at::Tensor& u,
+                                const kernels::Documents& documents) const;
 };
 
 }  // namespace dm::model

@@ -25,9 +25,9 @@ class PlainMixer final : public Layer {
     out_proj_ = p.matrix("out_proj.weight");
   }
 
-  at::Tensor forward(const at::Tensor& u, const at::Tensor& seq_idx) const override {
-    const at::Tensor projected = kernels::linear(u, in_proj_);           // [B, L, R]
-    return mixer_->output(projected, seq_idx, std::nullopt, out_proj_);  // [B, L, D]
+  at::Tensor forward(const at::Tensor& u, const kernels::Documents& documents) const override {
+    const at::Tensor projected = kernels::linear(u, in_proj_);             // [B, L, R]
+    return mixer_->output(projected, documents, std::nullopt, out_proj_);  // [B, L, D]
   }
 
   at::Tensor step(const at::Tensor& u, DecodeState& state) const override {

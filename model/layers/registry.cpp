@@ -32,13 +32,14 @@ std::string layer_letters_help() {
   return text;
 }
 
-at::Tensor normalised_output(const Layer& layer, const at::Tensor& u, const at::Tensor& seq_idx, double eps) {
-  const at::Tensor y = layer.forward(u, seq_idx);
+at::Tensor normalised_output(const Layer& layer, const at::Tensor& u, const kernels::Documents& documents,
+                             double eps) {
+  const at::Tensor y = layer.forward(u, documents);
   const std::optional<at::Tensor> norm = layer.output_norm();
   return norm ? kernels::rms_norm(y, *norm, eps) : y;
 }
 
-PlainDifference LayerKind::plain(const LayerView& view, const at::Tensor&, const at::Tensor&) const {
+PlainDifference LayerKind::plain(const LayerView& view, const at::Tensor&, const kernels::Documents&) const {
   DM_FAIL(ExitCode::internal, "layer {} takes no difference", view.index);
 }
 

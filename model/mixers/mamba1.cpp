@@ -3,6 +3,7 @@
 // Two branches share the GEMM of in_proj, the convolution and the gate; their scans read different B and C,
 // so each is a scan of its own.
 
+#include "kernels/comm/along_rows.h"
 #include "kernels/comm/tensor_axis.h"
 #include "kernels/conv/causal_conv.h"
 #include "kernels/linear/linear.h"
@@ -36,17 +37,17 @@ class Mamba1 final : public Mixer {
     conv_bias_ = stack(conv_biases, 0);
   }
 
-  at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
+  at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
     const auto [x_in, z] = split(projected);
-    const auto x = kernels::causal_conv_silu(x_in, conv_weight_, conv_bias_, seq_idx, std::nullopt)
-                       .split(inner_, -1);                 // [B, L, E]
+    const auto x =
+        kernels::conv_along_rows(x_in, conv_weight_, conv_bias_, documents).split(inner_, -1);  // [B, L, E]
     const std::vector<at::Tensor> steps = step_inputs(x);  // [B, L, R + 2N]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
       const Scan& s = scans_[i];
       const Scanned in = scanned(s, steps[i]);
-      y.push_back(kernels::selective_scan(x[i], in.dt, s.a, in.b, in.c, s.d, seq_idx, std::nullopt).y);
+      y.push_back(kernels::selective_scan_along_rows(x[i], in.dt, s.a, in.b, in.c, s.d, documents));
     }
     return gate(y, z, scale);  // [B, L, branches * E]
   }

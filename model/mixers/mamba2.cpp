@@ -105,14 +105,14 @@ class Mamba2 final : public Mixer {
     reach_.tensor = part.placement.tensor;
   }
 
-  at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
+  at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
-    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_, reach_);
+    return kernels::ssd_mixer(projected, weights_, scale, documents, form_, reach_);
   }
 
-  at::Tensor output(const at::Tensor& projected, const at::Tensor& seq_idx,
+  at::Tensor output(const at::Tensor& projected, const kernels::Documents& documents,
                     const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const override {
-    return kernels::ssd_mixer(projected, weights_, scale, seq_idx, form_, reach_, out_proj);
+    return kernels::ssd_mixer(projected, weights_, scale, documents, form_, reach_, out_proj);
   }
 
   at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,

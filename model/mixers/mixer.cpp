@@ -14,9 +14,9 @@ const MixerKind& mixer_kind(const std::string& name) {
   DM_FAIL(ExitCode::usage, "--mixer: '{}' is no mixer; known: mamba2, mamba1", name);
 }
 
-at::Tensor Mixer::output(const at::Tensor& projected, const at::Tensor& seq_idx,
+at::Tensor Mixer::output(const at::Tensor& projected, const kernels::Documents& documents,
                          const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const {
-  return kernels::linear(gated(projected, seq_idx, scale), out_proj);
+  return kernels::linear(gated(projected, documents, scale), out_proj);
 }
 
 std::vector<int64_t> MixerPart::branches() const {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/comm/documents.h"
 #include "model/cost.h"
 #include "model/cut.h"
 #include "model/placement.h"
@@ -97,10 +98,10 @@ class Mixer {
   /// projected [B, L, R]: the products of the branches' in_proj, one branch after the other -> gated and, on
   /// Mamba-2, normalised scan output [B, L, branches * E], times `scale`: an [S] or [B, L, S] tensor of one
   /// factor for each of S equal sections of the channels.
-  virtual at::Tensor gated(const at::Tensor& projected, const at::Tensor& seq_idx,
+  virtual at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                            const std::optional<at::Tensor>& scale) const = 0;
   /// linear(gated(..), out_proj), where a mixer can do that with less memory.
-  virtual at::Tensor output(const at::Tensor& projected, const at::Tensor& seq_idx,
+  virtual at::Tensor output(const at::Tensor& projected, const kernels::Documents& documents,
                             const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const;
   /// gated() for one more token, projected [B, R] -> [B, branches * E]; no gradients.
   virtual at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,

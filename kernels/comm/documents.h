@@ -1,0 +1,32 @@
+#pragma once
+// The documents that the tokens of a batch of rows belong to, and what of the rows lies on other ranks.
+
+#include <ATen/core/Tensor.h>
+
+#include <utility>
+
+#include "core/collectives.h"
+
+namespace dm::kernels {
+
+/// Tokens of one document have equal numbers and stand together. Where the ranks of a context group hold
+/// consecutive pieces of the same rows, these are the tokens of one piece.
+struct Documents {
+  at::Tensor seq_idx;              // [B, L] int32
+  Collectives* context = nullptr;  // the ranks with the other pieces, in their order; none: whole rows
+  at::Tensor before;  // [B, K] int32 with a context: of the K >= 1 tokens before the piece, oldest
+                      // first; before the first token of a row anything
+
+  Documents(at::Tensor whole_rows) : seq_idx(std::move(whole_rows)) {}  // NOLINT: rows are whole as a rule
+  /// The piece of this rank, which learns from its neighbours what stands `tokens` before it.
+  Documents(at::Tensor piece, Collectives& context, int64_t tokens);
+
+  /// Whether a row's first token here is of the same document as the token before it. [B]
+  at::Tensor continues() const;
+  /// The tokens of a document that began on another rank. [B, L]
+  at::Tensor continued() const;
+  /// Whether one such document takes the whole piece, so that a state passes through it. [B]
+  at::Tensor passed() const;
+};
+
+}  // namespace dm::kernels
