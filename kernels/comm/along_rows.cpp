@@ -45,9 +45,10 @@ at::Tensor ssd_along_rows(const at::Tensor& x, const at::Tensor& dt, const at::T
                                     documents);  // [B, H, P, N]
   // By groups: S of all heads of one, [B, G, N, H / G P], meets its C, [B, G, L, N].
   const at::Tensor states = state.unflatten(1, {groups, -1}).flatten(2, 3).transpose(2, 3);
-  const at::Tensor y = at::matmul(only(reached, c).transpose(1, 2), states);  // [B, G, L, H / G P]
-  const at::Tensor by_head = y.transpose(1, 2).reshape(x.sizes());            // [B, L, H, P]
-  return piece.y + only(reached, decay).unsqueeze(-1) * by_head;
+  const at::Tensor reading = only(reached, c).to(state.scalar_type()).transpose(1, 2);
+  const at::Tensor y = at::matmul(reading, states);                 // [B, G, L, H / G P]
+  const at::Tensor by_head = y.transpose(1, 2).reshape(x.sizes());  // [B, L, H, P]
+  return (piece.y + only(reached, decay.unsqueeze(-1) * by_head)).to(x.scalar_type());
 }
 
 at::Tensor selective_scan_along_rows(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a,

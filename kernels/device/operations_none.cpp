@@ -14,6 +14,7 @@
 #include "kernels/norm/residual_norm_cuda.h"
 #include "kernels/selective_scan/selective_scan_cuda.h"
 #include "kernels/square_sum/square_sum_cuda.h"
+#include "kernels/ssd/ssd_scan_cuda.h"
 #include "kernels/ssd/ssd_step_cuda.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
 
@@ -70,6 +71,11 @@ ScanOutput selective_scan_cuda(const at::Tensor&, const at::Tensor&, const at::T
 at::Tensor selective_step_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const at::Tensor&, const at::Tensor&, at::Tensor&) {
   refuse("selective_step");
+}
+ScanOutput ssd_scan_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                         const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                         const std::optional<at::Tensor>&) {
+  refuse("ssd");
 }
 at::Tensor ssd_step_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                          const at::Tensor&, const at::Tensor&, at::Tensor&) {

@@ -19,7 +19,7 @@ at::Tensor split_rms_norm(const at::Tensor& x, const at::Tensor& weight, const S
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = spans.count;
   const at::Tensor mine = at::zeros(shape, wide.options()).index_add(-1, index, wide.square().sum(-1));
-  const at::Tensor all = DM_FAULT("norm.unsummed") ? mine : sum_over_ranks(mine, group);  // [.., spans]
+  const at::Tensor all = sum_over_ranks(mine, group);  // [.., spans]
   const double width = static_cast<double>(spans.width) / (DM_FAULT("norm.width") ? 2 : 1);
   const at::Tensor root = (all.index_select(-1, index) / width + eps).rsqrt();
   at::Tensor out = (wide * root.unsqueeze(-1)).flatten(-2) * weight;

@@ -10,6 +10,7 @@
 #include "kernels/check.h"
 #include "kernels/shares.h"
 #include "kernels/ssd/ssd_cpu.h"
+#include "kernels/ssd/ssd_scan_cuda.h"
 #include "kernels/ssd/ssd_step_cuda.h"
 
 namespace dm::kernels {
@@ -150,12 +151,13 @@ void check(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const
   DM_CHECK(groups >= 1 && heads % groups == 0, "ssd: x is {} and b {}: the groups must divide the heads",
            describe(x), describe(b));
   DM_CHECK(chunk >= 1, "ssd: chunk is {}, expected at least 1", chunk);
-  DM_CHECK_SHAPE("ssd", dt, dtype, batch, length, heads);
-  DM_CHECK_SHAPE("ssd", a, dtype, heads);
+  const at::ScalarType parameters = parameter_dtype(x);
+  DM_CHECK_SHAPE("ssd", dt, parameters, batch, length, heads);
+  DM_CHECK_SHAPE("ssd", a, parameters, heads);
   DM_CHECK_SHAPE("ssd", c, dtype, batch, length, groups, d_state);
-  DM_CHECK_SHAPE("ssd", d, dtype, heads);
+  DM_CHECK_SHAPE("ssd", d, parameters, heads);
   DM_CHECK_SHAPE("ssd", seq_idx, at::kInt, batch, length);
-  if (initial_state) DM_CHECK_SHAPE("ssd", *initial_state, dtype, batch, heads, x.size(3), d_state);
+  if (initial_state) DM_CHECK_SHAPE("ssd", *initial_state, parameters, batch, heads, x.size(3), d_state);
 }
 
 }  // namespace
@@ -164,6 +166,7 @@ ScanOutput ssd(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, c
                const at::Tensor& c, const at::Tensor& d, const at::Tensor& seq_idx,
                const std::optional<at::Tensor>& initial_state, int64_t chunk) {
   check(x, dt, a, b, c, d, seq_idx, initial_state, chunk);
+  if (x.is_cuda()) return ssd_scan_cuda(x, dt, a, b, c, d, seq_idx, initial_state);
   const variable_list out =
       Scan::apply(x, dt, a, b, c, d, seq_idx, initial_state, std::min(chunk, kSsdLongestPiece));
   return {out[0], out[1]};

@@ -22,13 +22,14 @@ namespace dm::kernels {
 /// x [B, L, H, P], dt [B, L, H] (Δ, after softplus), a [H] (< 0), b and c [B, L, G, N] (G divides H), d [H],
 /// seq_idx [B, L] int32, initial_state [B, H, P, N]  ->  y [B, L, H, P], final_state [B, H, P, N]; L >= 1.
 ///
-/// float32 or float64, all alike; any strides (an input whose last dim is not contiguous is copied first).
-/// Accumulates in the dtype of the inputs; sums of Δ a in float64. `chunk` (Q >= 1) moves the result by
-/// rounding only; chunks count from a document's first token, and the CPU cuts them to 64 tokens, where it is
-/// fastest. Differentiable in all but seq_idx, through both outputs, once. Saved for the backward pass: the
-/// inputs and the state before each chunk that one enters, H P N values each; all else is recomputed. The
-/// same bits on every call and for every number of threads; tasks are (row, head) and (chunk, group) pairs on
-/// dm::parallel_for.
+/// On the CPU float32 or float64, all alike; on a GPU x, b, c and y bfloat16 or float32, the rest float32,
+/// chunks as its kernels have them (kernels/ssd/cuda/ssd_cuda.cuh, also on what keeps documents apart there).
+/// Any strides (an input whose last dim is not contiguous is copied first). Accumulates in the dtype of the
+/// inputs; sums of Δ a in float64. `chunk` (Q >= 1) moves the result by rounding only; chunks count from a
+/// document's first token, and the CPU cuts them to 64 tokens, where it is fastest. Differentiable in all but
+/// seq_idx, through both outputs, once. Saved for the backward pass: the inputs and the state before each
+/// chunk that one enters, H P N values each; all else is recomputed. The same bits on every call and for
+/// every number of threads; tasks are (row, head) and (chunk, group) pairs on dm::parallel_for.
 ScanOutput ssd(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
                const at::Tensor& c, const at::Tensor& d, const at::Tensor& seq_idx,
                const std::optional<at::Tensor>& initial_state, int64_t chunk);

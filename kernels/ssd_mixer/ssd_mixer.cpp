@@ -1,4 +1,5 @@
-// The mixer composed of its operations, which is how a CPU runs it.
+// The mixer composed of its operations, which is how a CPU runs it, and a GPU where other ranks hold a part
+// of it.
 
 #include "kernels/ssd_mixer/ssd_mixer.h"
 
@@ -64,17 +65,17 @@ at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
                      const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach) {
   check(projected, form);
-  if (projected.is_cuda()) {
-    DM_CHECK(reach.spans.count == 0 && !documents.context,
-             "ssd_mixer: on a GPU a mixer over several ranks is still to come");
+  const bool here = reach.spans.count == 0 && !documents.context;  // nothing of the mixer is elsewhere
+  if (projected.is_cuda() && here)
     return ssd_mixer_cuda(projected, w, scale, documents.seq_idx, form, nullptr);
-  }
   const Projected in = split(projected, form);
   const at::Tensor conv = conv_along_rows(in.x, w.conv_weight, w.conv_bias, documents);  // [B, L, C]
   const Scanned s = scanned(conv, in.dt, w, form);
   const at::Tensor y = ssd_along_rows(s.x, s.dt, w.a, s.b, s.c, w.d, documents, form.chunk).flatten(-2);
   if (reach.spans.count == 0) return gated_norm(y, in.z, w.norm, form.spans, scale, form.eps);  // [B, L, E]
-  return split_rms_norm(y * at::silu(in.z), w.norm, reach.spans, scale, form.eps, *reach.tensor);
+  const at::ScalarType sums = parameter_dtype(y);
+  const at::Tensor gated = y.to(sums) * at::silu(in.z.to(sums));
+  return split_rms_norm(gated, w.norm, reach.spans, scale, form.eps, *reach.tensor).to(y.scalar_type());
 }
 
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,

@@ -149,6 +149,15 @@ class DiffScanKind final : public LayerKind {
             kernels::sum_over_ranks(output, *view.placement.tensor)};
   }
 
+  std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& placement, const PassSize& size,
+                                  bool backward) const override {
+    std::vector<Exchange> all =
+        mixer_kind(config.mixer)
+            .exchanges(config, branch_of(config), {dealt(config, placement.tp), placement}, size, backward);
+    if (config.subln && placement.tp > 1) add_sum_over_ranks(all, size.tokens(), backward);
+    return all;
+  }
+
   std::vector<StageCost> stages(const ModelConfig& config) const override {
     return mixer_layer_stages(config, branch_of(config), 2, branch_of(config).inner);
   }

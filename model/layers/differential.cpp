@@ -173,6 +173,12 @@ class DifferentialKind final : public LayerKind {
     return {y_1, y_2, lambda, output.to(u.scalar_type())};
   }
 
+  std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& placement, const PassSize& size,
+                                  bool backward) const override {
+    return mixer_kind(config.mixer)
+        .exchanges(config, branch_of(config), {dealt(config, placement.tp), placement}, size, backward);
+  }
+
   std::vector<StageCost> stages(const ModelConfig& config) const override {
     const Branch branch = branch_of(config);
     const LambdaForm& form = lambda_form(config.lambda);

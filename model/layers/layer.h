@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/cost.h"
+#include "model/exchanges.h"
 #include "model/mixers/mixer.h"
 #include "model/placement.h"
 #include "model/scope.h"
@@ -67,6 +68,11 @@ class LayerKind {
   /// The parameters of layer `index` after its norm, in forward order, each with its cut.
   virtual void declare(const ModelConfig& config, int64_t index, const Declare& declare) const = 0;
   virtual std::unique_ptr<Layer> bind(const LayerView& view) const = 0;
+  /// What a pass of the layer exchanges between the gathering and the scattering of its tokens.
+  virtual std::vector<Exchange> exchanges(const ModelConfig&, const Placement&, const PassSize&,
+                                          bool /*backward*/) const {
+    return {};
+  }
   /// Costs a token, the residual add and norms included.
   virtual std::vector<StageCost> stages(const ModelConfig& config) const = 0;
 

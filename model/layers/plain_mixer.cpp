@@ -67,6 +67,12 @@ class PlainMixerKind final : public LayerKind {
     return std::make_unique<PlainMixer>(view);
   }
 
+  std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& placement, const PassSize& size,
+                                  bool backward) const override {
+    return mixer_kind(config.mixer)
+        .exchanges(config, branch_of(config), {dealt(config, placement.tp), placement}, size, backward);
+  }
+
   std::vector<StageCost> stages(const ModelConfig& config) const override {
     return mixer_layer_stages(config, branch_of(config), 1, branch_of(config).inner);
   }

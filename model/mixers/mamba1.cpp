@@ -165,6 +165,26 @@ class Mamba1Kind final : public MixerKind {
     return std::make_unique<Mamba1>(config, branch, branches, part);
   }
 
+  std::vector<Exchange> exchanges(const ModelConfig& config, const Branch& branch, const MixerPart& part,
+                                  const PassSize& size, bool backward) const override {
+    std::vector<Exchange> all;
+    const std::vector<int64_t> branches = part.branches();
+    const auto count = static_cast<int64_t>(branches.size());
+    const int64_t channels = part.units(branches.front()).count();  // of each
+    if (part.placement.cp > 1) {
+      add_tokens_before(all, part.placement, size.rows * (config.d_conv - 1) * count * channels, backward);
+      for (int64_t i = 0; i < count; ++i)
+        add_state_before(all, part.placement, size.rows * channels * 2 * config.d_state,
+                         Exchange::Element::weight, backward);
+    }
+    if (part.splits_branches(branch.inner))
+      add_sum_over_ranks(
+          all,
+          size.tokens() * static_cast<int64_t>(part.dealt.size()) * (step_rank(config) + 2 * config.d_state),
+          backward, Exchange::Element::activation);
+    return all;
+  }
+
   std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
                                 int64_t branches) const override {
     const int64_t r = step_rank(config), n = config.d_state;

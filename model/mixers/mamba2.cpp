@@ -179,6 +179,27 @@ class Mamba2Kind final : public MixerKind {
     return std::make_unique<Mamba2>(config, branch, branches, part);
   }
 
+  std::vector<Exchange> exchanges(const ModelConfig& config, const Branch& branch, const MixerPart& part,
+                                  const PassSize& size, bool backward) const override {
+    std::vector<Exchange> all;
+    const Widths w(config, branch, 1);
+    if (part.placement.cp > 1) {
+      int64_t channels = 0, heads = 0;
+      for (const int64_t b : part.branches()) {
+        const Run& run = part.units(b);
+        const auto groups = static_cast<int64_t>(groups_of(run, w.heads / w.groups).size());
+        channels += run.count() * w.head_dim + 2 * groups * w.d_state;
+        heads += run.count();
+      }
+      add_tokens_before(all, part.placement, size.rows * (w.d_conv - 1) * channels, backward);
+      add_state_before(all, part.placement, size.rows * heads * (w.head_dim * w.d_state + 1),
+                       Exchange::Element::weight, backward);
+    }
+    const int64_t spans = split_spans(config, w, part).count;
+    if (spans > 0) add_sum_over_ranks(all, size.tokens() * spans, backward);
+    return all;
+  }
+
   std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
                                 int64_t branches) const override {
     const Widths w(config, branch, branches);

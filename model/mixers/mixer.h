@@ -15,6 +15,7 @@
 #include "kernels/comm/documents.h"
 #include "model/cost.h"
 #include "model/cut.h"
+#include "model/exchanges.h"
 #include "model/placement.h"
 #include "model/scope.h"
 
@@ -126,6 +127,10 @@ class MixerKind {
   virtual std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
                                       const std::vector<BranchLookup>& branches,
                                       const MixerPart& part) const = 0;
+  /// What a pass of the part's mixers exchanges with other ranks.
+  virtual std::vector<Exchange> exchanges(const ModelConfig& config, const Branch& branch,
+                                          const MixerPart& part, const PassSize& size,
+                                          bool backward) const = 0;
   /// Costs a token of `branches` branches side by side, without any projection of the residual stream.
   virtual std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
                                         int64_t branches) const = 0;

@@ -48,6 +48,9 @@ class Placed {
   at::Tensor loss() const { return loss_; }
   at::Tensor per_target() const { return per_target_; }
   const std::map<std::string, at::Tensor>& gradients() const { return gradients_; }
+  /// The gradients that are not the one-rank model's, or that places of one element disagree about.
+  std::vector<std::string> wrong_gradients() const;
+  const LanguageModel& model() const { return *model_; }
   /// Of this rank's tokens.
   Trace trace() const;
 
@@ -58,6 +61,7 @@ class Placed {
   std::unique_ptr<LanguageModel> model_;
   at::Tensor loss_, per_target_;
   std::map<std::string, at::Tensor> gradients_;  // whole
+  std::vector<std::string> inconsistent_;        // places of one element have different gradients
 };
 
 }  // namespace dm::model
