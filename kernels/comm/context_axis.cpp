@@ -89,6 +89,7 @@ class TokensBefore : public torch::autograd::Function<TokensBefore> {
   }
 };
 
+/// 0 where the decay is, also of NaN: nothing passes the border of a document.
 at::Tensor times(const at::Tensor& decay, const at::Tensor& state) {
   return at::where(decay.eq(0), at::zeros({}, state.options()), decay * state);
 }
@@ -117,7 +118,7 @@ at::Tensor composed(const at::Tensor& state, const at::Tensor& decay, const Line
     if (sent) sent->wait();
     if (!receives) continue;
     state_of(mine).add_(times(decay_of(mine), state_of(other)));
-    decay_of(mine).mul_(decay_of(other));
+    decay_of(mine).copy_(times(decay_of(mine), decay_of(other)));
   }
   return state_of(mine);
 }
