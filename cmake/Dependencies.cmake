@@ -28,6 +28,7 @@ if(DM_CUDA)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()
   find_package(CUDAToolkit 13.0 REQUIRED)
+  include(Nccl)
   # "90a-real" as the program names it in its messages: 90a.
   string(REPLACE "-real" "" DM_CUDA_ARCHITECTURE_NAMES "${CMAKE_CUDA_ARCHITECTURES}")
   add_compile_definitions("$<$<COMPILE_LANGUAGE:CUDA>:DM_CUDA_ARCHITECTURES=\"${DM_CUDA_ARCHITECTURE_NAMES}\">")

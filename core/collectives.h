@@ -13,8 +13,12 @@ namespace dm {
 
 enum class Reduce { sum, max, min };
 
-/// An operation in flight. wait() returns when the caller's arrays may be used again; the destructor waits
-/// too.
+/// An operation in flight. After wait() the caller's arrays may be used again; the destructor waits too.
+///
+/// Which memory a group works on is its maker's choice. One for host memory keeps the host waiting. One for
+/// the memory of a GPU works in the order of streams, as kernels do: an operation joins the stream that is
+/// current when it is called, and wait() makes the stream that is current then wait for it, not the host. An
+/// operation that shall run beside others is called on a stream of its own (kernels/device/stream.h).
 class Pending {
  public:
   virtual ~Pending() = default;

@@ -6,8 +6,11 @@
 #include "data/bench/loader_bench.h"
 #include "kernels/bench/scan_bench.h"
 #include "launch/command.h"
+#include "launch/ranks.h"
+#include "launch/run_groups.h"
 #include "launch/threads.h"
 #include "model/config.h"
+#include "train/bench/exchange_bench.h"
 #include "train/bench/step_bench.h"
 
 namespace dm::launch {
@@ -20,7 +23,8 @@ struct BenchOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
-    v("what", self.what, "step, scan or loader", Choices{{"", "step", "scan", "loader"}});
+    v("what", self.what, "step, exchange, scan or loader",
+      Choices{{"", "step", "exchange", "scan", "loader"}});
     v("threads", self.threads, "CPU threads; 0: all cores", Range{0, 4096});
     v("json", self.json, "write the result to this file as well");
   }
@@ -33,52 +37,75 @@ class BenchCommand final : public Command {
     table_.add("scan", scan_);
     table_.add("loader", loader_);
     table_.add("step", step_);
+    table_.add("exchange", exchange_);
+    table_.add("layout", layout_);
     table_.add("model", model_);
   }
 
   const char* name() const override { return "bench"; }
   const char* summary() const override {
-    return "time training steps, the scan against its peers, or the loader";
+    return "time training steps, exchanges between ranks, the scan against its peers, or the loader";
   }
   const char* description() const override {
     return "step: whole optimizer steps of a model (--preset NAME) on random tokens, beside the floor of the "
            "cost "
            "model, on the\n"
-           "CPU or a GPU. scan: forward and backward of the Mamba-2 scan beside the chunked einsum form and "
+           "CPU or a GPU, and over ranks data-parallel. exchange: the gradients and weights of a step "
+           "between ranks.\n"
+           "scan: forward and backward of the Mamba-2 scan beside the chunked einsum form and "
            "the step loop "
            "through LibTorch, same\n"
            "threads, in one run. loader: random reads from page cache, and the wait for data with slow reads "
            "injected.";
   }
   const char* positional() const override { return "what"; }
+  bool takes_ranks() const override { return true; }
 
   void apply_presets() override {
     if (!model_.preset.empty()) model::apply_preset(model_, model_.preset);
   }
 
-  ExitCode run(const Invocation&) override {
-    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: step, scan or loader");
+  ExitCode run(const Invocation& invocation) override {
+    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: step, exchange, scan or loader");
+    if (options_.what == "step" || options_.what == "exchange")
+      return run_with_ranks(invocation, [&](dist::Environment& environment) {
+        use_threads(options_.threads, environment.local_world());
+        const bool on_gpu = step_.device == "cuda";
+        RunGroups ranks(environment, layout_, on_gpu);
+        Json result;
+        if (options_.what == "step") {
+          result = train::bench_step(model_, step_, ranks.groups()).json();
+          result["model"] = model_.preset;
+        } else {
+          result = train::bench_exchange(exchange_, on_gpu, ranks.groups());
+        }
+        if (environment.rank() == 0) report(result);
+        return ExitCode::ok;
+      });
+    DM_REQUIRE(!dist::launched_in_parallel(), ExitCode::usage,
+               "bench {} runs as one process: start it without mpirun or srun", options_.what);
     const int64_t threads = use_threads(options_.threads, 1);
-    Json result;
-    if (options_.what == "step") {
-      result = train::bench_step(model_, step_).json();
-      result["model"] = model_.preset;
-    } else if (options_.what == "scan") {
+    if (options_.what == "scan") {
       scan_.threads = threads;
-      result = kernels::bench_scan(scan_).json();
+      report(kernels::bench_scan(scan_).json());
     } else {
-      result = data::bench_loader(loader_).json();
+      report(data::bench_loader(loader_).json());
     }
-    fmt::print("{}\n", result.dump(2));
-    if (!options_.json.empty()) write_file_atomically(options_.json, result.dump(2) + "\n");
     return ExitCode::ok;
   }
 
  private:
+  void report(const Json& result) const {
+    fmt::print("{}\n", result.dump(2));
+    if (!options_.json.empty()) write_file_atomically(options_.json, result.dump(2) + "\n");
+  }
+
   BenchOptions options_;
   kernels::ScanBenchConfig scan_;
   data::LoaderBenchConfig loader_;
   train::StepBenchConfig step_;
+  train::ExchangeBenchConfig exchange_;
+  dist::LayoutConfig layout_;
   model::ModelConfig model_;
 };
 

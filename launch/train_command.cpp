@@ -1,6 +1,9 @@
+#include "core/error.h"
 #include "core/log.h"
 #include "launch/command.h"
 #include "launch/ranks.h"
+#include "launch/run_groups.h"
+#include "launch/start_facts.h"
 #include "launch/threads.h"
 #include "model/config.h"
 #include "train/trainer.h"
@@ -33,9 +36,22 @@ class TrainCommand final : public Command {
       log_info("{} rank{} ({} on this host), {} thread{} each", environment.world(),
                environment.world() == 1 ? "" : "s", environment.local_world(), config_.train.threads,
                config_.train.threads == 1 ? "" : "s");
-      const auto data_group = environment.make_world_group();
-      const auto control_group = environment.make_world_group();
-      return train::train(config_, *data_group, *control_group);
+      const dist::LayoutConfig& layout = config_.layout;
+      if (environment.world() > 1) {
+        const auto group = environment.make_world_group();
+        dist::require_agreement(*group, start_facts(config_));
+      }
+      RunGroups ranks(environment, layout, config_.train.device == "cuda");
+      DM_REQUIRE(layout.cp == 1 && layout.tp == 1, ExitCode::usage,
+                 "--cp {} --tp {}: this version trains data-parallel only; legal: 1", layout.cp, layout.tp);
+      const train::Groups groups = ranks.groups();
+      DM_REQUIRE(
+          groups.data_ranks <= config_.train.global_batch, ExitCode::usage,
+          "--global-batch {} has no row for some of the {} ranks on the data axis; give --global-batch {} "
+          "or more, or start fewer ranks",
+          config_.train.global_batch, groups.data_ranks, groups.data_ranks);
+      ranks.print_mapping();
+      return train::train(config_, groups);
     });
   }
 

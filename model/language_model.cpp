@@ -121,6 +121,13 @@ kernels::Weight LanguageModel::head() const {
       .matrix(config_.tied ? "backbone.embeddings.weight" : "lm_head.weight");
 }
 
+void LanguageModel::watch(int64_t index, const Stream& stream) const {
+  // Autograd runs the youngest of the nodes that are ready first: when this gradient is whole, everything
+  // that was computed after `u` has been differentiated.
+  if (passed_ && stream.u.requires_grad())
+    stream.u.register_hook([this, index](const at::Tensor&) { passed_(index); });
+}
+
 kernels::Documents LanguageModel::documents(const at::Tensor& seq_idx) const {
   const at::Tensor numbers = seq_idx.to(at::kInt);
   const at::Tensor ids = config_.packed ? numbers : at::zeros_like(numbers);
@@ -136,6 +143,7 @@ at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_id
   Stream stream = enter(ids);                                     // [B, L, D], or the rank's tokens [t, D]
   report(-1, stream);
   for (int64_t i = 0; i < layers(); ++i) {
+    watch(i, stream);
     const auto block = kind(i).bind(layer(i));
     const at::Tensor y = block->forward(all_tokens(stream.u, ids), documents);  // [B, L, D], a rank's part
     stream = add(i, stream, own_tokens(y), block->output_norm());

@@ -24,6 +24,7 @@ struct ParameterInfo {
   std::vector<int64_t> shape;  // conv1d.weight is [C, 1, W]
   bool decay = false;          // takes weight decay
   Init init;                   // what its elements start as
+  int64_t depth = 0;           // its layer; 0 for the embeddings, the number of layers for what follows them
   int64_t count() const;       // elements
 };
 
@@ -110,6 +111,11 @@ class LanguageModel {
   at::Tensor loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx, const at::Tensor& mask,
                       at::Tensor* per_target = nullptr) const;
 
+  /// `passed` is called in every later backward pass with a falling depth: from then on all gradients of
+  /// parameters of greater depth are complete (on a GPU: once the current stream has come so far). Those of
+  /// depth 0 are when the pass ends.
+  void watch_backward(std::function<void(int64_t depth)> passed) { passed_ = std::move(passed); }
+
   /// Telemetry of all D and S layers over a sample of tokens: runs the plain, unmerged form once, without
   /// gradients.
   std::vector<DifferenceStats> difference_stats(const at::Tensor& ids, const at::Tensor& seq_idx) const;
@@ -134,6 +140,8 @@ class LanguageModel {
   /// The rank's part [B, L, D] of a sum over the tensor ranks -> its share of the sum's tokens.
   at::Tensor own_tokens(const at::Tensor& part) const;
   Scope norm_before(int64_t index) const;  // of layer `index`, or the final norm
+  /// Lets backward passes report that they have come to the input of layer `index`.
+  void watch(int64_t index, const Stream& stream) const;
   /// Which document each token is of, as the scans see it: all one when documents are not kept apart.
   kernels::Documents documents(const at::Tensor& seq_idx) const;
 
@@ -143,6 +151,7 @@ class LanguageModel {
   at::ScalarType activations_;
   Placement placement_;
   std::unique_ptr<Matrices> matrices_;  // on a GPU
+  std::function<void(int64_t depth)> passed_;
 };
 
 /// Recurrent decoding: O(1) state a token. The model outlives it; its weights are taken as they are at

@@ -63,18 +63,25 @@ std::vector<DeclaredParameter> declared_parameters(const ModelConfig& config, in
   std::vector<DeclaredParameter> all;
   const Declare declare(all, tp);
   const std::string letters = layer_letters(config);
+  size_t placed = 0;
+  const auto declared_at = [&](int64_t depth) {
+    while (placed < all.size()) all[placed++].info.depth = depth;
+  };
   const Cut vocabulary = vocabulary_cut(config.vocab_size, tp);
   declare.matrix("backbone.embeddings.weight", {config.vocab_size, config.d_model}, Init::normal(0.02),
                  vocabulary);
+  declared_at(0);
   for (int64_t i = 0; i < static_cast<int64_t>(letters.size()); ++i) {
     const Declare layer = declare.inside(layer_prefix(i));
     declare_norm(config, "norm", layer);
     layer_kind(letters[static_cast<size_t>(i)]).declare(config, i, layer);
+    declared_at(i);
   }
   declare_norm(config, "backbone.norm_f", declare);
   if (!config.tied)
     declare.matrix("lm_head.weight", {config.vocab_size, config.d_model}, Init::linear(config.d_model),
                    vocabulary);
+  declared_at(static_cast<int64_t>(letters.size()));
   return all;
 }
 

@@ -38,19 +38,47 @@ at::ScalarType scalar_type(DType dtype) {
 }
 
 FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group,
-                               at::Device device)
-    : infos_(std::move(infos)), dtype_(dtype), group_(group) {
-  int64_t total = 0;
-  for (const model::ParameterInfo& info : infos_) {
-    offsets_.push_back(total);
-    total += aligned(info.count());
+                               at::Device device, int64_t bucket_bytes)
+    : infos_(std::move(infos)),
+      dtype_(dtype),
+      group_(group),
+      gather_begun_(!device.is_cpu()),
+      gathered_(!device.is_cpu()) {
+  DM_CHECK(device.is_cpu() || dtype == DType::f32, "{} weights on {}", name(dtype), device.str());
+  cut_into_buckets(bucket_bytes);
+  allocate(device);
+}
+
+void FlatParameters::cut_into_buckets(int64_t bucket_bytes) {
+  const int64_t ranks = group_.size();
+  int64_t end = 0;  // of the parameters so far
+  const auto close = [&] {
+    Bucket& bucket = buckets_.back();
+    bucket.piece = aligned((end - bucket.begin + ranks - 1) / ranks);
+    end = bucket.begin + bucket.piece * ranks;
+    owned_count_ += bucket.piece;
+  };
+  for (size_t i = 0; i < infos_.size(); ++i) {
+    const bool new_layer = i > 0 && infos_[i].depth != infos_[i - 1].depth;
+    const bool full = !buckets_.empty() && (end - buckets_.back().begin) * size_bytes(dtype_) >= bucket_bytes;
+    if (buckets_.empty() || (new_layer && full)) {
+      if (!buckets_.empty()) close();
+      buckets_.push_back({.begin = end, .owned = owned_count_, .depth = infos_[i].depth});
+    }
+    offsets_.push_back(end);
+    end += aligned(infos_[i].count());
   }
-  owned_count_ = aligned((total + group.size() - 1) / group.size());
-  DM_CHECK(device.is_cpu() || (group.size() == 1 && dtype == DType::f32), "{} weights of {} ranks on {}",
-           name(dtype), group.size(), device.str());
-  const auto options = at::TensorOptions().dtype(scalar_type(dtype)).device(device);
-  weights_ = at::zeros({owned_count_ * group.size()}, options);
+  close();
+  flat_count_ = end;
+}
+
+void FlatParameters::allocate(at::Device device) {
+  const auto options = at::TensorOptions().dtype(scalar_type(dtype_)).device(device);
+  weights_ = at::zeros({flat_count_}, options);
   gradients_ = at::zeros_like(weights_);
+  const bool alone = group_.size() == 1;
+  owned_weights_ = alone ? weights_ : at::zeros({owned_count_}, options);
+  owned_gradients_ = alone ? gradients_ : at::zeros({owned_count_}, options);
   for (size_t i = 0; i < infos_.size(); ++i) {
     const int64_t count = infos_[i].count();
     at::Tensor leaf = weights_.narrow(0, offsets_[i], count).view(infos_[i].shape).detach();
@@ -60,14 +88,25 @@ FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dt
   }
 }
 
-std::vector<Slice> FlatParameters::slices(int64_t rank) const {
-  const int64_t first = rank * owned_count_, last = first + owned_count_;
+std::vector<Slice> FlatParameters::slices(const Bucket& bucket, int64_t rank) const {
+  const int64_t first = bucket.begin + rank * bucket.piece, last = first + bucket.piece;
   std::vector<Slice> result;
-  for (size_t i = 0; i < infos_.size(); ++i) {
+  const auto start = std::upper_bound(offsets_.begin(), offsets_.end(), first) - offsets_.begin() - 1;
+  for (auto i = static_cast<size_t>(start); i < infos_.size() && offsets_[i] < last; ++i) {
     const int64_t begin = std::max(first, offsets_[i]);
     const int64_t end = std::min(last, offsets_[i] + infos_[i].count());
     if (begin < end)
-      result.push_back({static_cast<int64_t>(i), begin - offsets_[i], end - offsets_[i], begin - first});
+      result.push_back(
+          {static_cast<int64_t>(i), begin - offsets_[i], end - offsets_[i], bucket.owned + begin - first});
+  }
+  return result;
+}
+
+std::vector<Slice> FlatParameters::slices(int64_t rank) const {
+  std::vector<Slice> result;
+  for (const Bucket& bucket : buckets_) {
+    const std::vector<Slice> part = slices(bucket, rank);
+    result.insert(result.end(), part.begin(), part.end());
   }
   return result;
 }
@@ -80,32 +119,44 @@ void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed)
     model::initialise(config, infos_[i], seed, 0, host);
     if (!device().is_cpu()) values.copy_(host);
   }
+  if (group_.size() == 1) return;
+  for (const Bucket& bucket : buckets_)
+    owned_weights_.narrow(0, bucket.owned, bucket.piece)
+        .copy_(weights_.narrow(0, bucket.begin + rank() * bucket.piece, bucket.piece));
 }
 
 void FlatParameters::zero_gradients() { gradients_.zero_(); }
 
+std::unique_ptr<Pending> FlatParameters::reduce(const Bucket& bucket) {
+  return group_.reduce_scatter(at(gradients_.data_ptr(), bucket.begin),
+                               at(owned_gradients_.data_ptr(), bucket.owned), bucket.piece, dtype_,
+                               Reduce::sum);
+}
+
 void FlatParameters::reduce_gradients() {
-  // A backward pass that replaced a leaf's gradient instead of adding to it would leave the flat buffer
-  // behind, unseen.
+  check_gradients();
+  std::vector<std::unique_ptr<Pending>> pending;
+  for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket)
+    pending.push_back(reduce(*bucket));
+  for (const auto& each : pending) each->wait();
+}
+
+void FlatParameters::check_gradients() const {
   for (size_t i = 0; i < infos_.size(); ++i)
     DM_CHECK(leaves_.at(infos_[i].name).grad().data_ptr() == at(gradients_.data_ptr(), offsets_[i]),
              "the gradient of {} left the flat buffer", infos_[i].name);
-  if (!device().is_cpu()) return;  // of one rank
-  group_
-      .reduce_scatter(gradients_.data_ptr(), owned_gradients().data_ptr(), owned_count_, dtype_, Reduce::sum)
-      ->wait();
 }
 
 double FlatParameters::owned_gradient_squares() const {
-  if (!device().is_cpu()) return kernels::square_sum_cuda(owned_gradients()).sum.item<double>();
-  const void* gradients = owned_gradients().data_ptr();
+  if (!device().is_cpu()) return kernels::square_sum_cuda(owned_gradients_).sum.item<double>();
+  const void* gradients = owned_gradients_.data_ptr();
   return dtype_ == DType::f32 ? square_sum(static_cast<const float*>(gradients), owned_count_)
                               : square_sum(static_cast<const double*>(gradients), owned_count_);
 }
 
 std::string FlatParameters::first_non_finite_gradient() const {
   for (const Slice& slice : slices(rank())) {
-    const at::Tensor gradient = gradients_.narrow(0, rank() * owned_count_ + slice.offset, slice.count());
+    const at::Tensor gradient = owned_gradients_.narrow(0, slice.offset, slice.count());
     if (!at::isfinite(gradient).all().item<bool>())
       return fmt::format("gradient of {} not finite", infos_[static_cast<size_t>(slice.parameter)].name);
   }
@@ -113,8 +164,29 @@ std::string FlatParameters::first_non_finite_gradient() const {
 }
 
 void FlatParameters::gather_weights() {
-  if (!device().is_cpu()) return;  // of one rank
-  group_.all_gather(owned_weights().data_ptr(), weights_.data_ptr(), owned_count_, dtype_)->wait();
+  if (group_.size() == 1) return;  // they are the same memory
+  gather_from_ = Trace::now();
+  gather_begun_.set();
+  std::vector<std::unique_ptr<Pending>> pending;
+  for (const Bucket& bucket : buckets_)
+    pending.push_back(group_.all_gather(at(owned_weights_.data_ptr(), bucket.owned),
+                                        at(weights_.data_ptr(), bucket.begin), bucket.piece, dtype_));
+  for (const auto& each : pending) each->wait();
+  gathered_.set();
+  gather_to_ = Trace::now();
+}
+
+double FlatParameters::gather_ms() const {
+  if (gather_from_ == Trace::Time()) return 0;
+  return device().is_cpu() ? Trace::ms(gather_from_, gather_to_) : gathered_.ms_since(gather_begun_);
+}
+
+void FlatParameters::report(Trace& trace) const {
+  if (gather_from_ == Trace::Time()) return;
+  if (device().is_cpu())
+    trace.host("communication", "all-gather of weights", gather_from_, gather_to_);
+  else
+    trace.gpu("model", "all-gather of weights", gather_begun_, gathered_);
 }
 
 }  // namespace dm::train

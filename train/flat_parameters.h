@@ -1,13 +1,16 @@
 #pragma once
-// All weights in one flat buffer and all gradients in another, so that one collective moves each and every
-// rank owns one range of both. The model's parameters are leaf tensors that look into the buffers.
+// All weights in one flat buffer and all gradients in another, cut into buckets that travel as one and of
+// which every rank owns a piece. The model's parameters are leaf tensors that look into the buffers.
 //
-//   weights   | p0 ...... pad | p1 ..... pad | p2 ................ pad | ... zeros |     padded to world *
-//   owned_count owned     |<-- rank 0 ------------>|<-- rank 1 ------------>|<-- rank 2 ------>|
+//   weights  | p0 ... pad | p1 . pad | p2 .......... pad | p3 ... pad | ... zeros |
+//            |<------------- bucket 0 ------------------>|<------ bucket 1 ------>|
+//            |<- rank 0 -->|<- rank 1 -->|<- rank 2 ---->|<-rank 0|rank 1|rank 2->|
 //
-// Where a parameter lies does not depend on the number of ranks; what a rank owns does. Each parameter starts
-// on a 256-byte boundary or coarser, which vector loads of any backend are content with; the padding stays
-// zero.
+//   owned    | piece of bucket 0 | piece of bucket 1 |     one array, the optimizer's
+//
+// Buckets follow the layers (ParameterInfo::depth), so that the gradients of one are complete when the
+// backward pass has left its layers. Each parameter starts on a 256-byte boundary or coarser, which vector
+// loads of any backend are content with; the padding stays zero.
 
 #include <cstdint>
 #include <string>
@@ -15,70 +18,99 @@
 
 #include "core/collectives.h"
 #include "model/language_model.h"
+#include "train/trace.h"
 
 namespace dm::train {
 
-/// A part of one parameter inside the range of one rank.
+/// A part of one parameter inside what one rank owns.
 struct Slice {
   int64_t parameter;  // index into infos()
   int64_t begin;      // elements [begin, end) of the row-major parameter
   int64_t end;
-  int64_t offset;  // of `begin` within the rank's range
+  int64_t offset;  // of `begin` within the rank's owned array
   int64_t count() const { return end - begin; }
+};
+
+/// A stretch of the flat buffers: whole parameters of neighbouring layers, and padding.
+struct Bucket {
+  int64_t begin = 0;  // in the flat buffers
+  int64_t piece = 0;  // elements that each rank owns of it
+  int64_t owned = 0;  // where they stand in the owned array
+  int64_t depth = 0;  // the smallest of its parameters
 };
 
 /// LibTorch's name of a type that models train in (f32, f64).
 at::ScalarType scalar_type(DType dtype);
 
+/// Layers are gathered into one bucket until it holds so much.
+inline constexpr int64_t kBucketBytes = int64_t{64} << 20;
+
 class FlatParameters {
  public:
-  /// Weights and gradients are zero. `dtype` is f32 or f64 on the CPU, f32 on a GPU, where the group is of
-  /// one rank. The group outlives this object.
+  /// Weights and gradients are zero. `dtype` is f32 or f64 on the CPU, f32 on a GPU. Weights and the
+  /// optimizer's state are cut over the ranks of `group`, which moves memory of `device` and outlives this
+  /// object.
   FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group,
-                 at::Device device = at::kCPU);
+                 at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes);
 
   const std::vector<model::ParameterInfo>& infos() const { return infos_; }
   DType dtype() const { return dtype_; }
   /// The leaves, each with its gradient defined: backward() adds into the flat buffer.
   const model::Parameters& leaves() const { return leaves_; }
 
+  Collectives& group() const { return group_; }
   int64_t rank() const { return group_.rank(); }
-  int64_t owned_count() const { return owned_count_; }
-  /// What rank `rank` owns, in logical order: parameter by parameter.
-  std::vector<Slice> slices(int64_t rank) const;
   at::Device device() const { return weights_.device(); }
-  /// The owned ranges of this rank, [owned_count()].
-  at::Tensor owned_weights() const { return owned(weights_); }
-  at::Tensor owned_gradients() const { return owned(gradients_); }
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+  int64_t owned_count() const { return owned_count_; }
+  /// What rank `rank` owns, in the order of its owned array.
+  std::vector<Slice> slices(int64_t rank) const;
+  /// The same of one bucket: over all ranks in turn, the bucket's parameters in logical order.
+  std::vector<Slice> slices(const Bucket& bucket, int64_t rank) const;
+  /// What this rank owns, [owned_count()].
+  const at::Tensor& owned_weights() const { return owned_weights_; }
+  const at::Tensor& owned_gradients() const { return owned_gradients_; }
 
-  /// Element `index` of a flat buffer or an owned range.
+  /// Element `index` of a flat buffer or an owned array.
   void* at(void* base, int64_t index) const { return static_cast<char*>(base) + index * size_bytes(dtype_); }
 
   /// Fills all weights: a pure function of the seed, so nothing is exchanged.
   void initialise(const model::ModelConfig& config, uint64_t seed);
 
   void zero_gradients();
-  /// Own gradients become the sum over all ranks, added in rank order; the others are spent.
+  /// Starts to sum a bucket's gradients over the group, in rank order; the result is the owned piece, and
+  /// what stands in the buffer is spent.
+  std::unique_ptr<Pending> reduce(const Bucket& bucket);
+  /// All buckets, from the last to the first, and waits. (GradientReducer does it during the backward pass.)
   void reduce_gradients();
+  /// Throws ExitCode::internal where a backward pass replaced a leaf's gradient instead of adding to it: the
+  /// flat buffer would be left behind, unseen.
+  void check_gradients() const;
   /// Sum of squares of the owned gradients in float64, the same for any number of threads.
   double owned_gradient_squares() const;
   /// For the log after a step that was not finite: which of the owned gradients is the first that is not.
   std::string first_non_finite_gradient() const;
   /// Every rank's owned weights reach all ranks.
   void gather_weights();
+  /// Milliseconds that the last gather_weights() took. On a GPU known once the stream has been waited for.
+  double gather_ms() const;
+  void report(Trace& trace) const;
 
  private:
-  at::Tensor owned(const at::Tensor& flat) const {
-    return flat.narrow(0, rank() * owned_count_, owned_count_);
-  }
+  void cut_into_buckets(int64_t bucket_bytes);
+  void allocate(at::Device device);
 
   std::vector<model::ParameterInfo> infos_;
   DType dtype_;
   Collectives& group_;
   std::vector<int64_t> offsets_;  // of each parameter in the flat buffers
-  int64_t owned_count_ = 0;
-  at::Tensor weights_, gradients_;  // [world * owned_count]
+  std::vector<Bucket> buckets_;
+  int64_t flat_count_ = 0, owned_count_ = 0;
+  at::Tensor weights_, gradients_;              // [flat_count]
+  at::Tensor owned_weights_, owned_gradients_;  // [owned_count]; alone, the flat buffers themselves
   model::Parameters leaves_;
+  Trace::Time gather_from_, gather_to_;
+  kernels::Mark gather_begun_, gathered_;
 };
 
 }  // namespace dm::train

@@ -99,20 +99,22 @@ Hash128 state_digest(FlatParameters& parameters, const ShardedOptimizer& optimiz
 
   const int64_t element_bytes = size_bytes(parameters.dtype());
   Hasher hasher;
-  std::string received(group.rank() == 0 && group.size() > 1 ? parameters.owned_count() * element_bytes : 0,
-                       '\0');
+  std::vector<char> received;
   for (void* range : state.ranges())
-    for (int64_t rank = 0; rank < group.size(); ++rank) {
-      if (group.rank() == rank && rank != 0)
-        group.send(range, parameters.owned_count(), parameters.dtype(), 0)->wait();
-      if (group.rank() != 0) continue;
-      if (rank != 0)
-        group.receive(received.data(), parameters.owned_count(), parameters.dtype(), rank)->wait();
-      const char* bytes = rank == 0 ? static_cast<const char*>(range) : received.data();
-      for (const Slice& slice : parameters.slices(rank))
-        hasher.update(bytes + slice.offset * element_bytes,
-                      static_cast<size_t>(slice.count() * element_bytes));
-    }
+    for (const Bucket& bucket : parameters.buckets())
+      for (int64_t rank = 0; rank < parameters.group().size(); ++rank) {
+        char* piece = static_cast<char*>(parameters.at(range, bucket.owned));
+        if (group.rank() == rank && rank != 0) group.send(piece, bucket.piece, parameters.dtype(), 0)->wait();
+        if (group.rank() != 0) continue;
+        if (rank != 0) {
+          received.resize(static_cast<size_t>(bucket.piece * element_bytes));
+          piece = received.data();
+          group.receive(piece, bucket.piece, parameters.dtype(), rank)->wait();
+        }
+        for (const Slice& slice : parameters.slices(bucket, rank))
+          hasher.update(piece + (slice.offset - bucket.owned) * element_bytes,
+                        static_cast<size_t>(slice.count() * element_bytes));
+      }
   return group.rank() == 0 ? hasher.digest_128() : Hash128{};
 }
 

@@ -47,6 +47,7 @@ std::optional<std::string> first_difference(const std::vector<LedgerLine>& expec
 /// The file of a running training; writes on rank 0, does nothing without a path.
 class Ledger {
  public:
+  /// `group`: the ranks that hold the same weights, host memory.
   Ledger(const std::string& path, int64_t last_step, Collectives& group);
 
   /// All ranks call it: the hashes are of all ranks' samples and state.
@@ -59,7 +60,8 @@ class Ledger {
   std::optional<StepLog> file_;
 };
 
-/// The digest of a ledger line, on rank 0; other ranks send their parts to it and get zero.
+/// The digest of a ledger line, on rank 0; other ranks send their parts to it and get zero. The first ranks
+/// of `group` (host memory) are those that the parameters are cut over.
 Hash128 state_digest(FlatParameters& parameters, const ShardedOptimizer& optimizer, Collectives& group);
 
 }  // namespace dm::train

@@ -49,11 +49,13 @@ void Reporter::step(const StepReport& report) {
                          {"tokens_per_second", tokens / report.step_seconds},
                          {"step_ms", report.step_seconds * 1e3},
                          {"data_wait_ms", report.wait_ms},
+                         {"exposed_communication_ms", report.exposed_ms},
                          {"training_seconds", report.progress.seconds}};
   metrics_->append(line.dump());
 
   since_line_.seconds += report.step_seconds;
   since_line_.wait_ms += report.wait_ms;
+  since_line_.exposed_ms += report.exposed_ms;
   ++since_line_.steps;
   const bool first = report.progress.step == resumed_.step + 1;
   if (first || report.progress.step % config_.train.log_every == 0) terminal_line(report);
@@ -63,10 +65,13 @@ void Reporter::terminal_line(const StepReport& report) {
   const int64_t total = config_.total_steps();
   const auto steps = static_cast<double>(since_line_.steps);
   const double tokens = steps * static_cast<double>(config_.tokens_per_step());
-  log_info("step {}{}  loss {:.4f}  lr {:.2e}  grad norm {:.3f}  {} tokens/s  data wait {:.1f} ms  ETA {}",
+  // Alone, a rank waits for no other.
+  const std::string exchange =
+      since_line_.exposed_ms > 0 ? fmt::format("  exchange {:.1f} ms", since_line_.exposed_ms / steps) : "";
+  log_info("step {}{}  loss {:.4f}  lr {:.2e}  grad norm {:.3f}  {} tokens/s  data wait {:.1f} ms{}  ETA {}",
            report.progress.step, total > 0 ? fmt::format("/{}", total) : "", report.facts.loss(), report.lr,
            report.facts.gradient_norm(), short_count(tokens / since_line_.seconds),
-           since_line_.wait_ms / steps, time_left(report.progress));
+           since_line_.wait_ms / steps, exchange, time_left(report.progress));
   since_line_ = {};
 }
 

@@ -33,6 +33,7 @@ struct StepReport {
   double clip;          // factor on the gradient, 1 when it was not clipped
   double step_seconds;  // from asking for the batch to the new weights
   double wait_ms;       // of them, waiting for data
+  double exposed_ms;    // of them, waiting for other ranks' gradients and weights
 };
 
 class Reporter {
@@ -54,7 +55,7 @@ class Reporter {
   std::optional<StepLog> metrics_;
   Stopwatch attempt_;
   struct {
-    double seconds = 0, wait_ms = 0;
+    double seconds = 0, wait_ms = 0, exposed_ms = 0;
     int64_t steps = 0;
   } since_line_;
 };

@@ -13,6 +13,7 @@ FieldTable RunConfig::table() {
   fields.add("data", data);
   fields.add("optimizer", optimizer);
   fields.add("schedule", schedule);
+  fields.add("layout", layout);
   fields.add("train", train);
   fields.add("eval", eval);
   fields.add("checkpoint", checkpoint);

@@ -11,6 +11,7 @@
 #include "checkpoints/store.h"
 #include "core/fields.h"
 #include "data/loader.h"
+#include "dist/layout.h"
 #include "model/config.h"
 #include "train/evaluator.h"
 #include "train/optimizer.h"
@@ -46,6 +47,9 @@ struct TrainConfig {
   int64_t telemetry_every = 100;  // steps
   int64_t telemetry_tokens = 1024;
   std::string ledger;
+  std::string trace;
+  int64_t trace_steps = 8;
+  double bucket_mib = 64;
   std::vector<std::string> allow;
 
   template <class Self, class Visitor>
@@ -97,11 +101,24 @@ struct TrainConfig {
       Affects::output);
     v("ledger", self.ledger,
       "file that takes one line a step: loss bits, hash of sample ids, digest of the state", Affects::output);
+    v("trace", self.trace,
+      "file that takes a timeline of the first steps of this attempt, for Perfetto or chrome://tracing",
+      Affects::output);
+    v("trace_steps", self.trace_steps, "steps in that timeline, after three that are not", Range{1, 1000},
+      Affects::output);
+    v("bucket_mib", self.bucket_mib,
+      "MiB of gradients that are exchanged at once; layers are gathered until they are so many. Changes how "
+      "the "
+      "gradient norm is rounded",
+      Range{1e-6, 1e6});
     v("allow", self.allow,
       "options whose value may differ from the checkpoint's on resuming, comma-separated", Affects::output);
   }
 };
 
+inline int64_t bucket_bytes(const TrainConfig& config) {
+  return static_cast<int64_t>(config.bucket_mib * (1 << 20));
+}
 /// The type of activations that `compute` means.
 at::ScalarType activation_type(const TrainConfig& config);
 
@@ -110,11 +127,13 @@ struct RunConfig {
   data::LoaderConfig data;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
+  dist::LayoutConfig layout;
   TrainConfig train;
   EvalConfig eval;
   checkpoints::StoreConfig checkpoint;
 
-  /// All options, by sections model, data, optimizer, schedule, train, eval, checkpoint. Refers to *this.
+  /// All options, by sections model, data, optimizer, schedule, layout, train, eval, checkpoint. Refers to
+  /// *this.
   FieldTable table();
 
   /// Fills in what follows from other options (eval_length) and refuses contradictions, naming the options

@@ -7,8 +7,9 @@
 
 namespace dm::train {
 
-Saver::Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer)
-    : store_(store), parameters_(parameters), optimizer_(optimizer) {}
+Saver::Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer,
+             bool owns)
+    : store_(store), parameters_(parameters), optimizer_(optimizer), owns_(owns) {}
 
 Saver::~Saver() {
   if (writer_.joinable()) writer_.join();
@@ -25,7 +26,7 @@ void Saver::start(int64_t step, const Json& meta) {
   writer_ = std::thread([this, meta, time] {
     try {
       snapshot_->finish_pull();
-      store_.save(outcome_.step, snapshot_->pieces(), meta);
+      store_.save(outcome_.step, owns_ ? snapshot_->pieces() : std::vector<checkpoints::Piece>{}, meta);
     } catch (...) {
       error_ = std::current_exception();
     }

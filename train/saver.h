@@ -14,8 +14,10 @@ namespace dm::train {
 
 class Saver {
  public:
-  /// All three outlive this object. The store's group is used from another thread, so by nobody else.
-  Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer);
+  /// All three outlive this object. The store's group is used from another thread, so by nobody else. A rank
+  /// that does not `own` its piece alone leaves it to the one that does, and takes part.
+  Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer,
+        bool owns = true);
   /// Waits for a save in flight; what became of it is lost.
   ~Saver();
   Saver(const Saver&) = delete;
@@ -43,6 +45,7 @@ class Saver {
   checkpoints::Store& store_;
   FlatParameters& parameters_;
   const ShardedOptimizer& optimizer_;
+  bool owns_;
   std::optional<HostState> snapshot_;  // made by the first save, kept for the next
   std::thread writer_;
   std::atomic<bool> done_{false};

@@ -16,7 +16,10 @@ ShardedOptimizer::ShardedOptimizer(const OptimizerConfig& config, FlatParameters
 
 void ShardedOptimizer::update(double lr, double grad_scale) {
   const UpdateStep step{.lr = lr, .grad_scale = grad_scale, .update = ++updates_};
-  if (on_gpu_) return on_gpu_->run(step);
+  if (on_gpu_) {
+    on_gpu_->run(step);
+    return parameters_.gather_weights();
+  }
   const at::Tensor weights = parameters_.owned_weights(), gradients = parameters_.owned_gradients();
   for (const Slice& slice : parameters_.slices(parameters_.rank())) {
     UpdatePiece piece{.dtype = parameters_.dtype(),

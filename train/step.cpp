@@ -41,10 +41,16 @@ struct BatchPasses::Micro {
   }
 };
 
-BatchPasses::BatchPasses(const model::LanguageModel& model, int64_t micro_batch, bool record)
+BatchPasses::BatchPasses(model::LanguageModel& model, int64_t micro_batch, bool record)
     : model_(model), micro_batch_(micro_batch), record_(record) {
   const at::Tensor& leaf = model.parameters().begin()->second;
   nats_ = at::zeros({}, leaf.options().dtype(at::kDouble).requires_grad(false));
+}
+
+void BatchPasses::reduce_with(GradientReducer& reducer) {
+  DM_CHECK(micros_.empty(), "a reducer after passes were recorded without it");
+  reducer_ = &reducer;
+  model_.watch_backward([&reducer](int64_t depth) { reducer.passed(depth); });
 }
 
 BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
@@ -64,6 +70,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
     bring(batch.tokens, first, micro.tokens.staged, micro.tokens.used);
     bring(batch.seq_idx, first, micro.seq_idx.staged, micro.seq_idx.used);
     bring(batch.loss_mask, first, micro.mask.staged, micro.mask.used);
+    if (reducer_ && first + micro_batch_ >= batch.rows) reducer_->last_pass_begins();
     micro.graph.run([&] {
       const at::Tensor nats =
           model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used);
@@ -71,6 +78,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
       nats_.add_(nats.detach());
     });
   }
+  if (reducer_) reducer_->finish();  // before the GPU is waited for: the exchanges go on beside the pass
   const double targets = static_cast<double>(std::count_if(batch.loss_mask.begin(), batch.loss_mask.end(),
                                                            [](uint8_t counts) { return counts != 0; }));
   return {nats_.item<double>(), targets};

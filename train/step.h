@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "kernels/device/gpu.h"
 #include "model/language_model.h"
+#include "train/gradient_reducer.h"
 
 namespace dm::train {
 
@@ -24,10 +25,14 @@ class BatchPasses {
  public:
   /// The model outlives this object; its parameters' gradients stay where they are. `record` as of
   /// kernels::Graph.
-  BatchPasses(const model::LanguageModel& model, int64_t micro_batch, bool record = true);
+  BatchPasses(model::LanguageModel& model, int64_t micro_batch, bool record = true);
 
-  /// The gradient of the summed loss is added to the leaves' gradients. A rank without rows adds nothing. The
-  /// caller divides by the count over all ranks, which no rank knows yet. Waits for the GPU.
+  /// Gradients are summed over the ranks by `reducer`, which outlives this object, while they are computed.
+  void reduce_with(GradientReducer& reducer);
+
+  /// The gradient of the summed loss is added to the leaves' gradients, and then summed over the ranks if
+  /// there is a reducer. A rank without rows adds nothing. The caller divides by the count over all ranks,
+  /// which no rank knows yet. Waits for the GPU.
   LocalLoss run(const data::Batch& batch);
 
   /// Nodes of the largest graph recorded so far.
@@ -37,7 +42,8 @@ class BatchPasses {
   struct Micro;  // the passes over one number of rows
   Micro& micro(int64_t rows, int64_t length);
 
-  const model::LanguageModel& model_;
+  model::LanguageModel& model_;
+  GradientReducer* reducer_ = nullptr;
   int64_t micro_batch_;
   bool record_;
   at::Tensor nats_;  // float64 scalar, on the model's device

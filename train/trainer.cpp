@@ -12,8 +12,8 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/signals.h"
-#include "kernels/device/gpu.h"
 #include "train/failures.h"
+#include "train/gradient_reducer.h"
 #include "train/host_state.h"
 #include "train/ledger.h"
 #include "train/reporter.h"
@@ -25,6 +25,7 @@
 #include "train/state.h"
 #include "train/step.h"
 #include "train/step_guard.h"
+#include "train/trace.h"
 
 namespace dm::train {
 namespace {
@@ -43,7 +44,7 @@ class RunLog {
 
 class Trainer {
  public:
-  Trainer(const RunConfig& config, Collectives& data_group, Collectives& control_group);
+  Trainer(const RunConfig& config, const Groups& groups);
   ExitCode run();
 
  private:
@@ -63,11 +64,13 @@ class Trainer {
   void save_and_wait(Reporter& reporter);
   void begin_save();
   void end_save(Reporter& reporter);
-  bool speaks() const { return control_group_.rank() == 0; }
+  void trace_step();
+  bool speaks() const { return groups_.all.rank() == 0; }
+  /// Of ranks that hold the same piece of the state, one saves it and counts its gradients.
+  bool owns() const { return groups_.across == nullptr || groups_.across->rank() == 0; }
 
   const RunConfig& config_;
-  Collectives& data_group_;
-  Collectives& control_group_;
+  Groups groups_;
   RunData data_;                                   // before the store, which makes the run's folder
   const std::unique_ptr<Collectives> save_group_;  // of the store, which saves from a thread of its own
   checkpoints::Store store_;
@@ -75,10 +78,12 @@ class Trainer {
   Failures failures_;
   FlatParameters parameters_;
   ShardedOptimizer optimizer_;
+  GradientReducer reducer_;
   Saver saver_;
   StepGuard guard_;
   model::LanguageModel model_;
   BatchPasses passes_;
+  Trace trace_;
   Progress progress_;
   DataIdentity data_identity_;
   std::unique_ptr<data::Loader> loader_;
@@ -98,17 +103,18 @@ ExitCode Trainer::loop() {
     return ExitCode::ok;
   }
   Reporter reporter(config_, progress_, speaks());
-  Ledger ledger(config_.train.ledger, progress_.step, data_group_);
+  Ledger ledger(config_.train.ledger, progress_.step, groups_.replicas);
   while (!finished()) {
     evaluate_if_due(reporter);
 
     const Stopwatch step_time;
+    trace_.step_begins();
     const data::Batch batch = loader_->next();
     parameters_.zero_gradients();
     const LocalLoss local = passes_.run(batch);
-    parameters_.reduce_gradients();
+    const double exposed_ms = reducer_.exposed_ms() + parameters_.gather_ms();
     // From here on all ranks know the same, and decide alike.
-    const StepFacts facts = agree(gather_facts(local), data_group_);
+    const StepFacts facts = agree(gather_facts(local), groups_.replicas);
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate(), clip = clip_factor(facts);
     if (verdict == Verdict::update) {
@@ -122,7 +128,8 @@ ExitCode Trainer::loop() {
     const double step_seconds = step_time.seconds();
 
     ledger.append(progress_.step, facts.loss(), batch.sample_ids, parameters_, optimizer_);
-    reporter.step({progress_, facts, verdict, lr, clip, step_seconds, batch.wait_ms});
+    reporter.step({progress_, facts, verdict, lr, clip, step_seconds, batch.wait_ms, exposed_ms});
+    trace_step();
     measure_difference_if_due(reporter);
     save_if_due(facts, reporter);
     if (speaks()) failures_.passed(progress_.step);
@@ -135,14 +142,16 @@ ExitCode Trainer::loop() {
   save_and_wait(reporter);
   if (data_.held_out() != nullptr)
     reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
-                                                 config_.train.mask_boundary_loss, data_group_));
+                                                 config_.train.mask_boundary_loss, groups_.replicas));
   log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
   return ExitCode::ok;
 }
 
 ExitCode Trainer::run() {
   try {
-    return loop();
+    const ExitCode code = loop();
+    trace_.finish();
+    return code;
   } catch (const std::exception& error) {
     failures_.add(progress_.step + 1,
                   error);  // throws an error of its own when that step fails again and again
@@ -162,7 +171,7 @@ StepFacts Trainer::gather_facts(const LocalLoss& local) const {
   const double minutes = (seconds_before_ + attempt_.seconds()) / 60;
   return {.nats = local.nats,
           .targets = local.targets,
-          .gradient_squares = parameters_.owned_gradient_squares(),
+          .gradient_squares = owns() ? parameters_.owned_gradient_squares() : 0,
           .stop = stop_requested() != StopRequest::none,
           .save_due = speaks() && train.save_every_minutes > 0 &&
                       since_save_.seconds() >= train.save_every_minutes * 60,
@@ -197,16 +206,22 @@ void Trainer::explain_skip(const StepFacts& facts, const LocalLoss& local, Verdi
   log_warn("step {} skipped: {} (loss {}, gradient norm {})", progress_.step + 1, name(verdict), facts.loss(),
            facts.gradient_norm());
   if (verdict != Verdict::not_finite) return;
-  const std::string mine = fmt::format("rank {}: loss of its rows {}, {}", data_group_.rank(), local.nats,
+  const std::string mine = fmt::format("rank {}: loss of its rows {}, {}", groups_.all.rank(), local.nats,
                                        parameters_.first_non_finite_gradient());
-  for (const std::string& text : control_group_.gather_text(mine)) log_warn("  {}", text);
+  for (const std::string& text : groups_.all.gather_text(mine)) log_warn("  {}", text);
+}
+
+void Trainer::trace_step() {
+  trace_.step_done();
+  if (trace_.recording()) reducer_.report(trace_), parameters_.report(trace_);
+  trace_.step_ends();
 }
 
 void Trainer::evaluate_if_due(Reporter& reporter) const {
   const int64_t every = config_.train.eval_every;
   if (every == 0 || progress_.step == 0 || progress_.step % every != 0) return;
   reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
-                                               config_.train.mask_boundary_loss, data_group_));
+                                               config_.train.mask_boundary_loss, groups_.replicas));
 }
 
 void Trainer::measure_difference_if_due(Reporter& reporter) const {
@@ -231,7 +246,7 @@ void Trainer::begin_save() {
                   .config = RunConfig(config_).table().to_json(),
                   .data = data_identity_,
                   .program = program_version(),
-                  .world = data_group_.size()};
+                  .world = groups_.all.size()};
   since_save_.restart();
   saver_.start(progress_.step, meta.to_json());
   saved_step_ = progress_.step;
@@ -270,22 +285,24 @@ void Trainer::save_and_wait(Reporter& reporter) {
 
 // ---- assembly ----
 
-Trainer::Trainer(const RunConfig& config, Collectives& data_group, Collectives& control_group)
+Trainer::Trainer(const RunConfig& config, const Groups& groups)
     : config_(config),
-      data_group_(data_group),
-      control_group_(control_group),
-      data_(config, data_group.rank(), data_group.size()),
-      save_group_(control_group.duplicate()),
+      groups_(groups),
+      data_(config, groups.data_rank, groups.data_ranks),
+      save_group_(groups.all.duplicate()),
       store_(config.train.run_dir, config.checkpoint, *save_group_),
-      log_(config.train.run_dir, control_group.rank()),
-      failures_(config.train.run_dir, control_group.rank() == 0),
+      log_(config.train.run_dir, groups.all.rank()),
+      failures_(config.train.run_dir, speaks()),
       parameters_(model::parameter_infos(config.model), parse_dtype(config.train.dtype, "--dtype"),
-                  data_group, at::Device(config.train.device)),
+                  groups.shards, at::Device(config.train.device), bucket_bytes(config.train)),
       optimizer_(config.optimizer, parameters_),
-      saver_(store_, parameters_, optimizer_),
+      reducer_(parameters_, groups.across),
+      saver_(store_, parameters_, optimizer_, owns()),
       guard_(config.train.spike_sigma, config.train.spike_window),
       model_(config.model, parameters_.leaves(), activation_type(config.train)),
-      passes_(model_, config.train.micro_batch) {
+      passes_(model_, config.train.micro_batch),
+      trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
+  passes_.reduce_with(reducer_);
   const std::optional<Meta> stored = restore();
   model_.weights_changed();
   start_data(stored);
@@ -300,7 +317,7 @@ std::optional<Meta> Trainer::restore() {
   if (!newest) {
     parameters_.initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
     log_info("{}: a new run of {} parameters on {} rank(s)", config_.train.run_dir,
-             model::parameter_count(config_.model), data_group_.size());
+             model::parameter_count(config_.model), groups_.all.size());
     return std::nullopt;
   }
   const Meta stored = Meta::from_json(newest->meta, newest->directory);
@@ -330,16 +347,10 @@ void Trainer::start_data(const std::optional<Meta>& stored) {
 
 }  // namespace
 
-ExitCode train(const RunConfig& config, Collectives& data_group, Collectives& control_group) {
-  if (config.train.device == "cuda") {
-    DM_REQUIRE(data_group.size() == 1, ExitCode::usage,
-               "--device cuda trains on one rank in this version, not on {}; start it without mpirun",
-               data_group.size());
-    kernels::use_gpu(0);
-  }
+ExitCode train(const RunConfig& config, const Groups& groups) {
   if (config.train.threads > 0) set_threads(config.train.threads);
   at::set_num_threads(static_cast<int>(threads()));
-  return Trainer(config, data_group, control_group).run();
+  return Trainer(config, groups).run();
 }
 
 }  // namespace dm::train

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "tests/support/mpi_environment.h"
 #include "train/ledger.h"
@@ -16,17 +17,21 @@ namespace {
 
 std::vector<model::ParameterInfo> infos() {
   std::vector<model::ParameterInfo> result;
-  const auto add = [&](const char* name, std::vector<int64_t> shape, bool decay) {
+  const auto add = [&](const char* name, std::vector<int64_t> shape, bool decay, int64_t depth) {
     result.emplace_back();
     result.back().name = name, result.back().shape = std::move(shape), result.back().decay = decay;
+    result.back().depth = depth;
   };
-  add("matrix", {37, 11}, true);
-  add("one", {1}, false);
-  add("conv", {13, 1, 4}, true);
-  add("scalar", {}, false);
-  add("long", {500}, false);
+  add("matrix", {37, 11}, true, 0);
+  add("one", {1}, false, 0);
+  add("conv", {13, 1, 4}, true, 1);
+  add("scalar", {}, false, 2);
+  add("long", {500}, false, 2);
   return result;
 }
+
+/// One bucket, three of them (one a layer), and two.
+constexpr int64_t kBucketSizes[] = {kBucketBytes, 1, 2100};
 
 /// Whole numbers, so that sums over ranks do not round: the same for every layout when `share` of `shares`
 /// add up.
@@ -41,17 +46,28 @@ void add_gradients(const FlatParameters& parameters, int64_t share, int64_t shar
 
 TEST(FlatParameters, RanksOwnEveryElementOnce) {
   const auto group = test::mpi().make_world_group();
-  const FlatParameters parameters(infos(), DType::f32, *group);
-  std::vector<int64_t> next(parameters.infos().size(), 0);
-  for (int64_t rank = 0; rank < group->size(); ++rank)
-    for (const Slice& slice : parameters.slices(rank)) {
-      EXPECT_EQ(slice.begin, next[static_cast<size_t>(slice.parameter)]);
-      EXPECT_LT(slice.begin, slice.end);
-      EXPECT_GE(slice.offset, 0);
-      EXPECT_LE(slice.offset + slice.count(), parameters.owned_count());
-      next[static_cast<size_t>(slice.parameter)] = slice.end;
+  size_t expected_buckets[] = {1, 3, 2};
+  for (size_t i = 0; i < 3; ++i) {
+    const FlatParameters parameters(infos(), DType::f32, *group, at::kCPU, kBucketSizes[i]);
+    EXPECT_EQ(parameters.buckets().size(), expected_buckets[i]);
+    std::vector<int64_t> next(parameters.infos().size(), 0);
+    std::map<int64_t, int64_t> owned;  // by rank, elements
+    for (const Bucket& bucket : parameters.buckets())
+      for (int64_t rank = 0; rank < group->size(); ++rank)
+        for (const Slice& slice : parameters.slices(bucket, rank)) {
+          EXPECT_EQ(slice.begin, next[static_cast<size_t>(slice.parameter)]);
+          EXPECT_LT(slice.begin, slice.end);
+          EXPECT_GE(slice.offset, bucket.owned);
+          EXPECT_LE(slice.offset + slice.count(), bucket.owned + bucket.piece);
+          next[static_cast<size_t>(slice.parameter)] = slice.end;
+          owned[rank] += slice.count();
+        }
+    for (size_t p = 0; p < next.size(); ++p) EXPECT_EQ(next[p], parameters.infos()[p].count());
+    for (int64_t rank = 0; rank < group->size(); ++rank) {
+      for (const Slice& slice : parameters.slices(rank)) owned[rank] -= slice.count();
+      EXPECT_EQ(owned[rank], 0) << "the slices of rank " << rank << " are not those of its buckets";
     }
-  for (size_t p = 0; p < next.size(); ++p) EXPECT_EQ(next[p], parameters.infos()[p].count());
+  }
 }
 
 TEST(FlatParameters, LeavesLookIntoTheBuffersAtAlignedPlaces) {
@@ -80,8 +96,8 @@ TEST(FlatParameters, ReplacedGradientIsNoticed) {
 }
 
 /// Three updates from exact gradients on `group`; the digest of weights and moments, on every rank.
-Hash128 digest_after_updates(Collectives& group, double* gradient_squares) {
-  FlatParameters parameters(infos(), DType::f32, group);
+Hash128 digest_after_updates(Collectives& group, int64_t bucket_bytes, double* gradient_squares) {
+  FlatParameters parameters(infos(), DType::f32, group, at::kCPU, bucket_bytes);
   ShardedOptimizer optimizer({}, parameters);
   for (int64_t update = 0; update < 3; ++update) {
     parameters.zero_gradients();
@@ -100,9 +116,11 @@ TEST(FlatParameters, NumberOfRanksChangesNoBitOfExactUpdates) {
   const auto world = test::mpi().make_world_group();
   const auto alone = make_single_process_collectives();
   double squares = 0, expected_squares = 0;
-  const Hash128 expected = digest_after_updates(*alone, &expected_squares);
-  EXPECT_EQ(digest_after_updates(*world, &squares), expected);
-  EXPECT_EQ(squares, expected_squares);  // sums of small whole numbers are exact
+  const Hash128 expected = digest_after_updates(*alone, kBucketBytes, &expected_squares);
+  for (const int64_t bucket_bytes : kBucketSizes) {
+    EXPECT_EQ(digest_after_updates(*world, bucket_bytes, &squares), expected);
+    EXPECT_EQ(squares, expected_squares);  // sums of small whole numbers are exact
+  }
   EXPECT_GT(squares, 0);
 }
 

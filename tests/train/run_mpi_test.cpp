@@ -24,7 +24,7 @@ using test::tiny_run;
 constexpr double kPromise = 1e-8;
 
 void run(const RunConfig& config, Collectives& group) {
-  EXPECT_EQ(train(config, group, group), ExitCode::ok);
+  EXPECT_EQ(train(config, data_parallel(group)), ExitCode::ok);
   group.barrier();
 }
 

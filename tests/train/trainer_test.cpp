@@ -30,7 +30,7 @@ using testing::HasSubstr;
 
 class TrainerTest : public testing::Test {
  protected:
-  ExitCode run(const RunConfig& config) { return train(config, *group_, *group_); }
+  ExitCode run(const RunConfig& config) { return train(config, data_parallel(*group_)); }
   std::string refusal(const RunConfig& config, ExitCode code) {
     try {
       run(config);
@@ -116,7 +116,7 @@ TEST_F(TrainerTest, CrashesBetweenCheckpointsLoseNothing) {
   run(whole);
   for (const int64_t step : {2, 5, 1, 6, 5}) {  // counted from where each attempt starts: 0, 0, 3, 3, 6
     DiesAtStep dying(*group_, step);
-    EXPECT_THROW(train(crashing, dying, dying), Error);
+    EXPECT_THROW(train(crashing, data_parallel(dying)), Error);
   }
   EXPECT_EQ(run(crashing), ExitCode::ok);
   expect_equal_histories(whole, crashing);
@@ -128,7 +128,7 @@ TEST_F(TrainerTest, StepThatFailsThreeTimesEndsTheRunForGood) {
   const auto dies_in = [&](int64_t step_of_attempt) {
     DiesAtStep dying(*group_, step_of_attempt);
     try {
-      train(config, dying, dying);
+      train(config, data_parallel(dying));
       return ExitCode::ok;
     } catch (const Error& error) {
       return error.code();
@@ -213,7 +213,7 @@ TEST_F(TrainerTest, PersistentNanEndsTheRunAndTouchesNoWeight) {
   config.train.skip_limit = 3, config.train.save_every = 1;
   PoisonedFromStep poisoned(*group_, 3);
   try {
-    train(config, poisoned, poisoned);
+    train(config, data_parallel(poisoned));
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::internal);

@@ -13,6 +13,7 @@
 #include "model/cost.h"
 #include "train/sharded_optimizer.h"
 #include "train/step.h"
+#include "train/step_guard.h"
 #include "train/stopwatch.h"
 
 namespace dm::train {
@@ -60,19 +61,19 @@ double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchC
   return tokens / (tokens * a_token + seconds(0, cost.optimizer_bytes));
 }
 
-StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBenchConfig& config) {
+StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBenchConfig& config,
+                           const Groups& groups) {
   model::validate(model_config);
   const bool gpu = config.device == "cuda";
   DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
              "--compute bf16: on the CPU activations are f32");
-  if (gpu) kernels::use_gpu(0);
   StepBenchResult result;
   result.device = gpu ? kernels::cuda_devices().front().name
                       : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
   result.parameters = model::parameter_count(model_config);
 
-  const auto group = make_single_process_collectives();
-  FlatParameters parameters(model::parameter_infos(model_config), DType::f32, *group,
+  result.ranks = groups.all.size();
+  FlatParameters parameters(model::parameter_infos(model_config), DType::f32, groups.shards,
                             at::Device(config.device));
   parameters.initialise(model_config, 1);
   ShardedOptimizer optimizer({}, parameters);
@@ -80,26 +81,40 @@ StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBen
                              gpu && config.compute != "f32" ? at::kBFloat16 : at::kFloat);
   BatchPasses passes(model, config.micro_rows > 0 ? config.micro_rows : config.rows, config.graph);
 
+  GradientReducer reducer(parameters, groups.across);
+  passes.reduce_with(reducer);
+
+  std::vector<double> times, exposed, gathers;
   const auto tokens = static_cast<double>(config.rows * config.length);
   const auto step = [&](uint64_t number) {
-    const data::Batch batch = random_batch(model_config, config, number);
-    kernels::wait_for_gpu();
+    const auto seed =
+        number * static_cast<uint64_t>(groups.data_ranks + 1) + static_cast<uint64_t>(groups.data_rank);
+    const data::Batch batch = random_batch(model_config, config, seed);
+    if (gpu) kernels::wait_for_gpu();
+    groups.all.barrier();
     const Stopwatch time;
     parameters.zero_gradients();
     const LocalLoss loss = passes.run(batch);
-    const double norm = std::sqrt(parameters.owned_gradient_squares()) / loss.targets;
-    optimizer.update(1e-4, std::min(1.0, 1.0 / (norm + 1e-6)) / loss.targets);
+    StepFacts mine{.nats = loss.nats, .targets = loss.targets};
+    if (!groups.across || groups.across->rank() == 0)
+      mine.gradient_squares = parameters.owned_gradient_squares();
+    const StepFacts facts = agree(mine, groups.replicas);
+    optimizer.update(1e-4, std::min(1.0, 1.0 / (facts.gradient_norm() + 1e-6)) / facts.targets);
     model.weights_changed();
-    kernels::wait_for_gpu();
-    result.loss = loss.nats / loss.targets;
-    return time.seconds() * 1e3;
+    if (gpu) kernels::wait_for_gpu();
+    const double ms = groups.all.all_max(time.seconds() * 1e3);
+    result.loss = facts.loss();
+    exposed.push_back(reducer.exposed_ms());
+    gathers.push_back(parameters.gather_ms());
+    return ms;
   };
   kernels::reset_gpu_peak();
   result.first_step_s = step(0) / 1e3;
   for (uint64_t i = 1; i < 3; ++i) step(i);
-  std::vector<double> times;
+  exposed.clear(), gathers.clear();
   for (int64_t i = 0; i < config.repetitions; ++i) times.push_back(step(3 + static_cast<uint64_t>(i)));
-  std::sort(times.begin(), times.end());
+  for (std::vector<double>* list : {&times, &exposed, &gathers}) std::sort(list->begin(), list->end());
+  result.reduce_exposed_ms = quantile(exposed, 0.5), result.gather_ms = quantile(gathers, 0.5);
 
   result.median_ms = quantile(times, 0.5), result.p10_ms = quantile(times, 0.1);
   result.p90_ms = quantile(times, 0.9);
@@ -132,6 +147,9 @@ Json StepBenchResult::json() const {
             {"peak_gib", static_cast<double>(peak_bytes) / (1 << 30)},
             {"reserved_gib", static_cast<double>(reserved_bytes) / (1 << 30)},
             {"graph_nodes", graph_nodes},
+            {"ranks", ranks},
+            {"reduce_exposed_ms", reduce_exposed_ms},
+            {"gather_ms", gather_ms},
             {"loss", loss}};
   for (const kernels::KernelTime& kernel : kernels)
     json["kernels"].push_back({{"name", kernel.name}, {"calls", kernel.calls}, {"us", kernel.microseconds}});

@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "kernels/device/profile.h"
 #include "model/config.h"
+#include "train/groups.h"
 
 namespace dm::train {
 
@@ -62,13 +63,18 @@ struct StepBenchResult {
   int64_t peak_bytes = 0;   // of the GPU's memory, held by tensors
   int64_t reserved_bytes = 0;
   int64_t graph_nodes = 0;
+  // Over ranks, `rows` each: parameters and rates are of one rank, times of the slowest.
+  int64_t ranks = 1;
+  double reduce_exposed_ms = 0, gather_ms = 0;  // medians: waits for gradients and for weights
   double loss = 0;  // of the last step, in nats a token: that something was trained
   std::vector<kernels::KernelTime> kernels;
 
   Json json() const;
 };
 
-StepBenchResult bench_step(const model::ModelConfig& model, const StepBenchConfig& config);
+/// All ranks call it together; the GPU of each is in use already.
+StepBenchResult bench_step(const model::ModelConfig& model, const StepBenchConfig& config,
+                           const Groups& groups);
 
 /// Tokens a second when every stage takes the longer of its two times, the optimizer's bytes once a step.
 double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchConfig& config);

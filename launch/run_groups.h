@@ -1,0 +1,36 @@
+#pragma once
+// The groups of ranks of one run, made of a layout: who talks to whom, over what, and on which GPU.
+
+#include <memory>
+#include <vector>
+
+#include "dist/environment.h"
+#include "dist/layout.h"
+#include "train/groups.h"
+
+namespace dm::launch {
+
+/// Takes the GPU of this rank (by its place on its host) and makes the groups. All ranks call it together;
+/// refuses before anything else is allocated.
+class RunGroups {
+ public:
+  RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu);
+
+  const dist::Mesh& mesh() const { return mesh_; }
+  train::Groups groups() const;
+  /// Says on rank 0 where every rank stands (the first of them where they are many; the log has all).
+  void print_mapping() const;
+
+ private:
+  void check_tensor_groups() const;
+  void use_gpu(const dist::LayoutConfig& layout);
+  std::unique_ptr<Collectives> device_group(int64_t color);
+
+  dist::Environment& environment_;
+  dist::Mesh mesh_;
+  bool on_gpu_, over_nccl_;
+  int64_t gpu_ = -1;
+  std::unique_ptr<Collectives> all_, replicas_, shards_, across_;
+};
+
+}  // namespace dm::launch
