@@ -10,6 +10,7 @@
 #include "launch/run_groups.h"
 #include "launch/threads.h"
 #include "model/config.h"
+#include "train/bench/decode_bench.h"
 #include "train/bench/exchange_bench.h"
 #include "train/bench/step_bench.h"
 
@@ -23,8 +24,8 @@ struct BenchOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
-    v("what", self.what, "step, exchange, scan or loader",
-      Choices{{"", "step", "exchange", "scan", "loader"}});
+    v("what", self.what, "step, decode, exchange, scan or loader",
+      Choices{{"", "step", "decode", "exchange", "scan", "loader"}});
     v("threads", self.threads, "CPU threads; 0: all cores", Range{0, 4096});
     v("json", self.json, "write the result to this file as well");
   }
@@ -44,15 +45,14 @@ class BenchCommand final : public Command {
 
   const char* name() const override { return "bench"; }
   const char* summary() const override {
-    return "time training steps, exchanges between ranks, the scan against its peers, or the loader";
+    return "time training steps, decoding, exchanges between ranks, the scan against its peers, or the loader";
   }
   const char* description() const override {
     return "step: whole optimizer steps of a model (--preset NAME) on random tokens, beside the floor of the "
            "cost "
            "model, on the\n"
-           "CPU or a GPU, and over ranks data-parallel. exchange: the gradients and weights of a step "
-           "between ranks.\n"
-           "scan: forward and backward of the Mamba-2 scan beside the chunked einsum form and "
+           "CPU or a GPU, and over ranks data-parallel. decode: tokens of recurrent decoding, --rows texts side by side. exchange: the gradients and weights of a step "
+           "between ranks.\nscan: forward and backward of the Mamba-2 scan beside the chunked einsum form and "
            "the step loop "
            "through LibTorch, same\n"
            "threads, in one run. loader: random reads from page cache, and the wait for data with slow reads "
@@ -66,7 +66,7 @@ class BenchCommand final : public Command {
   }
 
   ExitCode run(const Invocation& invocation) override {
-    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: step, exchange, scan or loader");
+    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: step, decode, exchange, scan or loader");
     if (options_.what == "step" || options_.what == "exchange")
       return run_with_ranks(invocation, [&](dist::Environment& environment) {
         use_threads(options_.threads, environment.local_world());
@@ -85,7 +85,11 @@ class BenchCommand final : public Command {
     DM_REQUIRE(!dist::launched_in_parallel(), ExitCode::usage,
                "bench {} runs as one process: start it without mpirun or srun", options_.what);
     const int64_t threads = use_threads(options_.threads, 1);
-    if (options_.what == "scan") {
+    if (options_.what == "decode") {
+      Json result = train::bench_decode(model_, step_).json();
+      result["model"] = model_.preset;
+      report(result);
+    } else if (options_.what == "scan") {
       scan_.threads = threads;
       report(kernels::bench_scan(scan_).json());
     } else {

@@ -47,7 +47,10 @@ struct EvalOptions {
 
 class EvalCommand final : public Command {
  public:
-  EvalCommand() { table_.add("eval", options_); }
+  EvalCommand() {
+    table_.add("eval", options_);
+    table_.add("place", place_);
+  }
 
   const char* name() const override { return "eval"; }
   const char* summary() const override { return "perplexity, bits per byte and loss by position"; }
@@ -63,7 +66,7 @@ class EvalCommand final : public Command {
     return run_with_ranks(invocation, [&](dist::Environment& environment) {
       use_threads(options_.threads, environment.local_world());
       const auto group = environment.make_world_group();
-      const TrainedModel trained = load_trained_model(options_.checkpoint);
+      TrainedModel trained = load_trained_model(options_.checkpoint);
       const auto dataset =
           data::open_dataset(options_.data, {data::DataCheck::touched, options_.hdf5_name, options_.eos_id});
       refuse_other_tokenizer(trained, *dataset);
@@ -72,9 +75,9 @@ class EvalCommand final : public Command {
       config.eval_rows = options_.rows;
       config.eval_length = options_.length > 0 ? options_.length : trained.length;
       config.eval_batch = options_.batch;
-      const model::LanguageModel model(trained.model.config, trained.model.parameters);
+      const auto model = place(trained, place_, environment.local_rank());
       const train::EvalResult result =
-          train::evaluate(model, *dataset, config, options_.mask_boundary_loss, *group);
+          train::evaluate(*model, *dataset, config, options_.mask_boundary_loss, *group);
       if (environment.rank() == 0) report(result, trained.model.summary);
       return ExitCode::ok;
     });
@@ -98,6 +101,7 @@ class EvalCommand final : public Command {
   }
 
   EvalOptions options_;
+  PlaceOptions place_;
 };
 
 }  // namespace

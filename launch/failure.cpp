@@ -15,6 +15,12 @@ Failure current_failure() {
     throw;
   } catch (const Error& error) {
     return {error.code(), describe(error)};
+  } catch (const c10::OutOfMemoryError& error) {
+    return {ExitCode::internal,
+            fmt::format("diffmamba: the GPU's memory ran out; fewer rows at once need less: {}",
+                        error.what_without_backtrace())};
+  } catch (const c10::AcceleratorError& error) {
+    return {ExitCode::lost, fmt::format("diffmamba: the GPU failed: {}", error.what_without_backtrace())};
   } catch (const c10::Error& error) {
     return {ExitCode::internal, fmt::format("diffmamba: LibTorch: {}", error.what_without_backtrace())};
   } catch (const std::bad_alloc&) {

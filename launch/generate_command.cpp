@@ -53,6 +53,7 @@ class GenerateCommand final : public Command {
   GenerateCommand() {
     table_.add("generate", options_);
     table_.add("sampling", sampling_);
+    table_.add("place", place_);
   }
 
   const char* name() const override { return "generate"; }
@@ -74,11 +75,11 @@ class GenerateCommand final : public Command {
                options_.prompts);
 
     use_threads(options_.threads, 1);
-    const TrainedModel trained = load_trained_model(options_.checkpoint);
+    TrainedModel trained = load_trained_model(options_.checkpoint);
     const auto tokenizer = open_trained_tokenizer(trained);
-    const model::LanguageModel model(trained.model.config, trained.model.parameters);
+    const auto model = place(trained, place_);
     for (size_t begin = 0; begin < prompts.size(); begin += static_cast<size_t>(options_.batch))
-      continue_batch(model, *tokenizer, prompts, begin,
+      continue_batch(*model, *tokenizer, prompts, begin,
                      std::min(prompts.size(), begin + static_cast<size_t>(options_.batch)));
     return ExitCode::ok;
   }
@@ -122,6 +123,7 @@ class GenerateCommand final : public Command {
 
   GenerateOptions options_;
   model::SamplingConfig sampling_;
+  PlaceOptions place_;
 };
 
 }  // namespace

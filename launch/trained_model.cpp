@@ -1,6 +1,8 @@
 #include "launch/trained_model.h"
 
 #include "core/error.h"
+#include "core/log.h"
+#include "kernels/device/gpu.h"
 
 namespace dm::launch {
 
@@ -11,6 +13,25 @@ TrainedModel load_trained_model(const std::string& directory) {
   trained.meta = train::Meta::from_json(trained.model.summary.meta, where);
   trained.length = required<int64_t>(required<Json>(trained.meta.config, "train", where), "length", where);
   return trained;
+}
+
+std::unique_ptr<model::LanguageModel> place(TrainedModel& trained, const PlaceOptions& options, int64_t gpu) {
+  model::Parameters& parameters = trained.model.parameters;
+  const at::ScalarType stored = parameters.begin()->second.scalar_type();
+  if (options.device == "cpu") {
+    DM_REQUIRE(options.compute != "bf16", ExitCode::usage,
+               "--compute bf16: on the CPU activations are of the weights' type; give --device cuda");
+    DM_REQUIRE(options.compute == "auto" || stored == at::kFloat, ExitCode::usage,
+               "--compute f32: the weights of {} are f64, and so are activations on the CPU; leave it out",
+               trained.model.summary.directory);
+    return std::make_unique<model::LanguageModel>(trained.model.config, parameters);
+  }
+  kernels::use_gpu(gpu);
+  if (stored != at::kFloat)
+    log_info("{}: weights are rounded to f32 for the GPU", trained.model.summary.directory);
+  for (auto& [name, tensor] : parameters) tensor = tensor.to(at::kCUDA, at::kFloat);
+  return std::make_unique<model::LanguageModel>(trained.model.config, parameters,
+                                                options.compute == "f32" ? at::kFloat : at::kBFloat16);
 }
 
 std::unique_ptr<data::Tokenizer> open_trained_tokenizer(const TrainedModel& trained) {

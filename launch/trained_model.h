@@ -2,9 +2,11 @@
 // A trained model as the commands that use one meet it: the weights, and what its checkpoint says of the
 // data.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
+#include "core/fields.h"
 #include "data/dataset.h"
 #include "data/tokenizer.h"
 #include "train/load_model.h"
@@ -26,5 +28,25 @@ std::unique_ptr<data::Tokenizer> open_trained_tokenizer(const TrainedModel& trai
 
 /// ExitCode::bad_data when the dataset was made with another tokenizer than the model was trained with.
 void refuse_other_tokenizer(const TrainedModel& trained, const data::Dataset& dataset);
+
+/// Where a trained model works, and in which precision.
+struct PlaceOptions {
+  std::string device = "cpu";
+  std::string compute = "auto";
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& v) {
+    v("device", self.device, "where the model is: on the CPU, or on one GPU a rank",
+      Choices{{"cpu", "cuda"}});
+    v("compute", self.compute,
+      "type of activations and products; auto: bf16 on a GPU, that of the weights on the CPU",
+      Choices{{"auto", "bf16", "f32"}});
+  }
+};
+
+/// The model of `trained`, whose parameters go to the device: GPU `gpu` of this host. ExitCode::usage for a
+/// device that is not there, and for types that it does not compute in.
+std::unique_ptr<model::LanguageModel> place(TrainedModel& trained, const PlaceOptions& options,
+                                            int64_t gpu = 0);
 
 }  // namespace dm::launch

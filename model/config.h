@@ -39,6 +39,7 @@ struct ModelConfig {
   bool packed = true;              // documents in one row do not see each other
   double norm_eps = 1e-5;
   std::string recompute = "conv";
+  int64_t recompute_layers = 0;
   double dt_limit_min = 0;  // clamp of softplus(dt + bias); 0 and 0: none
   double dt_limit_max = 0;
 
@@ -72,9 +73,13 @@ struct ModelConfig {
     v("packed", self.packed, "documents packed into one row do not see each other");
     v("norm_eps", self.norm_eps, "epsilon of every norm", Range{0, 1});
     v("recompute", self.recompute,
-      "what the backward pass on a GPU computes again instead of keeping it: conv (convolution and gate), or "
-      "scan (the Mamba-2 scan as well: less memory, more time)",
-      Choices{{"conv", "scan"}}, Affects::speed);
+      "what the backward pass computes again instead of keeping it: on a GPU conv (convolution and gate) or "
+      "scan "
+      "(the Mamba-2 scan as well); block (all of a layer but its output: least memory, most time)",
+      Choices{{"conv", "scan", "block"}}, Affects::speed);
+    v("recompute_layers", self.recompute_layers,
+      "layers, from the first, that --recompute block is for, the others keeping what scan keeps; 0: all",
+      Range{0, 4096}, Affects::speed);
     v("dt_limit_min", self.dt_limit_min, "lower clamp of the step size; 0 with dt_limit_max 0: none",
       Range{0, 1e6});
     v("dt_limit_max", self.dt_limit_max, "upper clamp of the step size; 0: none", Range{0, 1e6});

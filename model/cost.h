@@ -23,6 +23,13 @@ struct StageCost {
   StageCost& operator*=(double count);
 };
 
+/// Bytes a token that the backward pass of one layer on a GPU needs, its norm, stream and output aside.
+struct LayerMemory {
+  double kept = 0;               // from the forward pass on
+  double kept_without_scan = 0;  // likewise, where the scan is computed again
+  double working = 0;            // while it runs
+};
+
 struct LayerCost {
   int64_t layer;
   char letter;

@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
-#include "kernels/linear/linear.h"
+#include "kernels/device/gpu.h"
 #include "model/language_model.h"
 #include "model/layers/registry.h"
 #include "model/residual.h"
@@ -13,7 +13,19 @@ namespace dm::model {
 struct Decoder::State {
   int64_t batch;
   std::vector<std::unique_ptr<Layer>> layers;  // bound once: both branches' weights stay side by side
+  std::vector<std::optional<at::Tensor>> output_norms;
   std::vector<DecodeState> states;
+  at::Tensor ids, logits;  // of a step on the GPU, where its graph reads and leaves them
+  kernels::Graph graph{/*record=*/true};
+
+  at::Tensor run(const LanguageModel& model, const at::Tensor& ids) {
+    StepStream stream = model.step_enter(ids);  // [B, D]
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const at::Tensor y = layers[i]->step(stream, states[i]);  // [B, D]
+      stream = model.step_add(static_cast<int64_t>(i), stream, y, output_norms[i]);
+    }
+    return stream.product(model.head());  // [B, V]
+  }
 };
 
 Decoder::Decoder(const LanguageModel& model, int64_t batch)
@@ -22,29 +34,42 @@ Decoder::Decoder(const LanguageModel& model, int64_t batch)
   DM_CHECK(model.placement().tp == 1 && model.placement().cp == 1, "decoding with a part of the model");
   const at::NoGradGuard no_gradients;
   state_->batch = batch;
-  for (int64_t i = 0; i < model.layers(); ++i) state_->layers.push_back(model.kind(i).bind(model.layer(i)));
-  reset();
+  for (int64_t i = 0; i < model.layers(); ++i) {
+    state_->layers.push_back(model.kind(i).bind(model.layer(i)));
+    state_->output_norms.push_back(state_->layers.back()->output_norm());
+    state_->states.push_back(state_->layers.back()->new_state(batch, model.activations()));
+  }
+  if (model.device().is_cuda()) state_->ids = at::empty({batch}, at::dtype(at::kLong).device(model.device()));
 }
 
 Decoder::~Decoder() = default;
 
 void Decoder::reset() {
-  state_->states.clear();
-  for (const auto& layer : state_->layers)
-    state_->states.push_back(layer->new_state(state_->batch, model_.activations()));
+  for (DecodeState& state : state_->states) {
+    if (state.window.defined()) state.window.zero_();
+    for (at::Tensor& tensor : state.states) tensor.zero_();
+  }
 }
+
+int64_t Decoder::state_bytes() const {
+  int64_t bytes = 0;
+  for (const DecodeState& state : state_->states) {
+    if (state.window.defined()) bytes += static_cast<int64_t>(state.window.nbytes());
+    for (const at::Tensor& tensor : state.states) bytes += static_cast<int64_t>(tensor.nbytes());
+  }
+  return bytes;
+}
+
+int64_t Decoder::graph_nodes() const { return state_->graph.nodes(); }
 
 at::Tensor Decoder::step(const at::Tensor& ids) {
   DM_CHECK(ids.dim() == 1 && ids.size(0) == state_->batch, "a step of {} tokens in a batch of {}",
            ids.numel(), state_->batch);
   const at::NoGradGuard no_gradients;
-  Stream stream = model_.enter(ids);  // [B, D]
-  for (size_t i = 0; i < state_->layers.size(); ++i) {
-    const Layer& layer = *state_->layers[i];
-    stream = model_.add(static_cast<int64_t>(i), stream, layer.step(stream.u, state_->states[i]),
-                        layer.output_norm());
-  }
-  return kernels::linear(stream.u, model_.head());  // [B, V]
+  if (!state_->ids.defined()) return state_->run(model_, ids);
+  state_->ids.copy_(ids);
+  state_->graph.run([&] { state_->logits = state_->run(model_, state_->ids); });
+  return state_->logits;
 }
 
 }  // namespace dm::model

@@ -23,6 +23,7 @@ class SigmoidSum : public LambdaForm {
   at::Tensor value(const Scope& p, int64_t layer, const at::Tensor&) const override {
     return at::sigmoid(p["lambda_q1"].sum()).reshape({1}) + lambda_init(layer);
   }
+  const char* sigmoid_of_sum() const override { return "lambda_q1"; }
 
  protected:
   virtual int64_t width(const LambdaPlace& place) const { return place.d_model; }

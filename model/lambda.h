@@ -36,6 +36,9 @@ class LambdaForm {
   /// [B, L, 1 | H].
   virtual at::Tensor value(const Scope& parameters, int64_t layer, const at::Tensor& projected) const = 0;
 
+  /// The parameter p of a form λ = σ(Σ p) + λ_init, which a kernel for vectors knows; null for the others.
+  virtual const char* sigmoid_of_sum() const { return nullptr; }
+
   /// What the difference is multiplied by: 1 − λ_init, or 1 for the forms from the input.
   double factor(int64_t layer) const { return from_input() ? 1.0 : 1.0 - lambda_init(layer); }
 };

@@ -13,6 +13,7 @@
 #include "kernels/linear/linear.h"
 #include "model/layers/registry.h"
 #include "model/matrices.h"
+#include "model/recompute.h"
 #include "model/residual.h"
 #include "model/scope.h"
 
@@ -110,6 +111,15 @@ Stream LanguageModel::add(int64_t index, const Stream& stream, const at::Tensor&
                     index + 1 == layers());
 }
 
+StepStream LanguageModel::step_enter(const at::Tensor& ids) const {
+  return {config_, kernels::embedding(ids, embeddings()), activations_, norm_before(0)};
+}
+
+StepStream LanguageModel::step_add(int64_t index, const StepStream& stream, const at::Tensor& y,
+                                   const std::optional<at::Tensor>& output_norm) const {
+  return {config_, stream, y, output_norm, norm_before(index), norm_before(index + 1), index + 1 == layers()};
+}
+
 kernels::Weight LanguageModel::embeddings() const {
   const at::Tensor& leaf = parameters_.at("backbone.embeddings.weight");
   if (!matrices_ || !leaf.grad().defined()) return leaf;
@@ -145,7 +155,12 @@ at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_id
   for (int64_t i = 0; i < layers(); ++i) {
     watch(i, stream);
     const auto block = kind(i).bind(layer(i));
-    const at::Tensor y = block->forward(all_tokens(stream.u, ids), documents);  // [B, L, D], a rank's part
+    const at::Tensor u = all_tokens(stream.u, ids);  // [B, L, D]
+    // Where u is not the rank's own tokens alone, its norm does not give it.
+    const at::Tensor h = config_.block_norm == "pre" && placement_.tp == 1 ? stream.h : at::Tensor();
+    const bool again = at::GradMode::is_enabled() && i < recomputed_layers(config_, layers());
+    const at::Tensor y = again ? recomputed(layer(i), kind(i), *block, norm_before(i), h, u, documents)
+                               : block->forward(u, documents);  // [B, L, D], a rank's part
     stream = add(i, stream, own_tokens(y), block->output_norm());
     report(i, stream);
   }

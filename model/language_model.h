@@ -63,6 +63,7 @@ namespace dm::model {
 class LayerKind;
 class Matrices;
 class Scope;
+class StepStream;
 struct LayerView;
 struct Stream;
 
@@ -129,6 +130,10 @@ class LanguageModel {
   /// The stream after layer `index`, whose output is y; after the last layer its `u` is the final norm's.
   Stream add(int64_t index, const Stream& stream, const at::Tensor& y,
              const std::optional<at::Tensor>& output_norm) const;
+  /// The same for one token of decoding: ids [B], and what stands behind layer `index`.
+  StepStream step_enter(const at::Tensor& ids) const;
+  StepStream step_add(int64_t index, const StepStream& stream, const at::Tensor& y,
+                      const std::optional<at::Tensor>& output_norm) const;
   kernels::Weight embeddings() const;  // [V, D], in the dtype of the residual stream; the rank's rows
   kernels::Weight head() const;        // [V, D], likewise
 
@@ -155,14 +160,18 @@ class LanguageModel {
 };
 
 /// Recurrent decoding: O(1) state a token. The model outlives it; its weights are taken as they are at
-/// construction.
+/// construction. On a GPU a step is recorded as a graph when it comes a second time.
 class Decoder {
  public:
   Decoder(const LanguageModel& model, int64_t batch);
   ~Decoder();
-  /// ids [B] int64 -> logits [B, V] for the next token. Equals the full forward pass.
+  /// ids [B] int64, on the CPU or the model's device -> logits [B, V] for the next token, there until the
+  /// next step. Equals the full forward pass.
   at::Tensor step(const at::Tensor& ids);
   void reset();
+
+  int64_t state_bytes() const;  // carried from token to token
+  int64_t graph_nodes() const;  // 0 before there is a graph
 
  private:
   struct State;

@@ -1,5 +1,6 @@
 #include "model/residual.h"
 
+#include "kernels/linear/linear.h"
 #include "kernels/norm/norm.h"
 #include "kernels/norm/residual_norm.h"
 
@@ -35,6 +36,36 @@ Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
   if (config.block_norm == "pre") return {sum, apply_norm(config, next, sum, activations)};
   const at::Tensor h = apply_norm(config, norm, sum, stream.h.scalar_type());
   return {h, last ? apply_norm(config, next, h, activations) : h.to(activations)};
+}
+
+StepStream::StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType activations,
+                       const Scope& norm) {
+  pending_ = config.block_norm == "pre" && config.norm == "rms";
+  if (pending_) {
+    in_front_ = {std::move(h), std::nullopt, std::nullopt, norm["weight"], config.norm_eps};
+    return;
+  }
+  const Stream entered = enter(config, h, norm, activations);
+  in_front_.h = entered.h, u_ = entered.u;
+}
+
+StepStream::StepStream(const ModelConfig& config, const StepStream& stream, const at::Tensor& y,
+                       const std::optional<at::Tensor>& output_norm, const Scope& before, const Scope& norm,
+                       bool last)
+    : pending_(stream.pending_) {
+  if (pending_) {
+    in_front_ = {stream.in_front_.h, y, output_norm, norm["weight"], config.norm_eps};
+    return;
+  }
+  const Stream passed = add(config, {stream.in_front_.h, stream.u_}, y, output_norm, before, norm, last);
+  in_front_.h = passed.h, u_ = passed.u;
+}
+
+at::Tensor StepStream::product(const kernels::Weight& matrix) {
+  if (!pending_) return kernels::linear(u_, matrix);
+  const kernels::NormedProduct result = kernels::norm_linear(in_front_, matrix);
+  in_front_.h = result.h, in_front_.y.reset();
+  return result.product;
 }
 
 }  // namespace dm::model

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "kernels/decode/norm_linear.h"
 #include "model/scope.h"
 
 namespace dm::model {
@@ -28,5 +29,24 @@ Stream enter(const ModelConfig& config, const at::Tensor& embedded, const Scope&
 /// `norm` is the block's own; `next` the following block's, or the final norm where this block is the `last`.
 Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
            const std::optional<at::Tensor>& output_norm, const Scope& norm, const Scope& next, bool last);
+
+/// The stream in front of a block while decoding. The block's output before it, and the norm, are left to
+/// this block's first product, which takes them with it in one pass where it can.
+class StepStream {
+ public:
+  /// h [B, D]: complete, or without the output of the block before, y [B, D]. `norm`: this block's, or the
+  /// final norm; `before`: that of the block before.
+  StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType activations, const Scope& norm);
+  StepStream(const ModelConfig& config, const StepStream& stream, const at::Tensor& y,
+             const std::optional<at::Tensor>& output_norm, const Scope& before, const Scope& norm, bool last);
+
+  /// matrix · u [B, O]. Once: the stream is then complete.
+  at::Tensor product(const kernels::Weight& matrix);
+
+ private:
+  bool pending_ = false;           // pre-norm RMSNorm: everything is left to product()
+  kernels::PendingNorm in_front_;  // where it is; h alone where not
+  at::Tensor u_;                   // where it is not
+};
 
 }  // namespace dm::model

@@ -12,7 +12,9 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/signals.h"
+#include "kernels/device/gpu.h"
 #include "train/failures.h"
+#include "train/gpu_memory.h"
 #include "train/gradient_reducer.h"
 #include "train/host_state.h"
 #include "train/ledger.h"
@@ -144,6 +146,9 @@ ExitCode Trainer::loop() {
     reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
                                                  config_.train.mask_boundary_loss, groups_.replicas));
   log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
+  if (config_.train.device == "cuda")
+    log_info("GPU memory: tensors held {:.1f} GiB at most",
+             static_cast<double>(kernels::gpu_memory().peak_bytes) / (1 << 30));
   return ExitCode::ok;
 }
 
@@ -350,7 +355,14 @@ void Trainer::start_data(const std::optional<Meta>& stored) {
 ExitCode train(const RunConfig& config, const Groups& groups) {
   if (config.train.threads > 0) set_threads(config.train.threads);
   at::set_num_threads(static_cast<int>(threads()));
-  return Trainer(config, groups).run();
+  if (config.train.device != "cuda") return Trainer(config, groups).run();
+  const GpuMemoryPlan plan{config.model, std::min(config.train.micro_batch, config.train.global_batch),
+                           config.train.length, activation_type(config.train) == at::kBFloat16 ? 2 : 4,
+                           "micro-batch"};
+  announce_memory(plan);
+  ExitCode code = ExitCode::internal;
+  with_memory_advice(plan, [&] { code = Trainer(config, groups).run(); });
+  return code;
 }
 
 }  // namespace dm::train

@@ -7,6 +7,7 @@
 #include "kernels/conv/causal_conv_cuda.h"
 #include "kernels/conv/conv_step_cuda.h"
 #include "kernels/cross_entropy/cross_entropy_cuda.h"
+#include "kernels/decode/norm_linear_cuda.h"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/gated_norm/gated_norm_cuda.h"
 #include "kernels/linear/linear_cuda.h"
@@ -17,6 +18,7 @@
 #include "kernels/ssd/ssd_scan_cuda.h"
 #include "kernels/ssd/ssd_step_cuda.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
+#include "kernels/vectors/vectors_cuda.h"
 
 namespace dm::kernels {
 namespace {
@@ -38,6 +40,14 @@ at::Tensor ssd_mixer_cuda(const at::Tensor&, const SsdMixerWeights&, const std::
                           const at::Tensor&, const SsdMixerForm&, const Weight*) {
   refuse("ssd_mixer");
 }
+
+std::optional<at::Tensor> ssd_mixer_step_cuda(const at::Tensor&, const SsdMixerWeights&,
+                                              const std::optional<at::Tensor>&, SsdMixerState&,
+                                              const SsdMixerForm&, const Weight&) {
+  refuse("ssd_mixer_step");
+}
+std::vector<at::Tensor> gather_vectors_cuda(const std::vector<VectorParts>&) { refuse("gather_vectors"); }
+std::optional<NormedProduct> norm_linear_cuda(const PendingNorm&, const Weight&) { refuse("norm_linear"); }
 
 void adamw_cuda(const AdamWRange&) { refuse("adamw_cuda"); }
 CrossEntropy linear_cross_entropy_cuda(const at::Tensor&, const Weight&, const at::Tensor&,

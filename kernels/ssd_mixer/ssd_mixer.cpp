@@ -98,4 +98,14 @@ at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& w,
   return gated_norm(y.unsqueeze(1), in.z.unsqueeze(1), w.norm, form.spans, scale, form.eps).squeeze(1);
 }
 
+at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& w,
+                          const std::optional<at::Tensor>& scale, SsdMixerState& state,
+                          const SsdMixerForm& form, const Weight& out_proj) {
+  check(projected, form);
+  if (projected.is_cuda())
+    if (std::optional<at::Tensor> product = ssd_mixer_step_cuda(projected, w, scale, state, form, out_proj))
+      return *std::move(product);
+  return linear(ssd_mixer_step(projected, w, scale, state, form), out_proj);
+}
+
 }  // namespace dm::kernels

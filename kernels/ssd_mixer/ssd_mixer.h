@@ -27,6 +27,7 @@ struct SsdMixerForm {
   double dt_min, dt_max;                  // limits of Δ; dt_max may be infinite
   int64_t chunk;                          // of the scan
   bool recompute_scan = false;  // a GPU's backward pass runs the scan again instead of keeping its results
+  bool gradients_only = false;  // with that and out_proj: a GPU's forward pass leaves its values undefined
 
   int64_t group_width() const { return groups * d_state; }
   int64_t channels() const { return inner + 2 * group_width(); }  // convolved: x | B | C
@@ -69,5 +70,11 @@ struct SsdMixerState {
 at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& weights,
                           const std::optional<at::Tensor>& scale, SsdMixerState& state,
                           const SsdMixerForm& form);
+
+/// linear(ssd_mixer_step(..), out_proj); on a GPU up to four rows in bfloat16 are two launches, which read
+/// the state and out_proj once.
+at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& weights,
+                          const std::optional<at::Tensor>& scale, SsdMixerState& state,
+                          const SsdMixerForm& form, const Weight& out_proj);
 
 }  // namespace dm::kernels

@@ -184,9 +184,14 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     const at::Tensor inputs[] = {projected, conv_weight, conv_bias, dt_bias, a, d, norm, factors, seq_idx};
     const Call call{inputs, form};
     Passed p;
-    convolve(call, p, stream);
-    scan(call, p, gradient && !form.recompute_scan, stream);
-    at::Tensor out = gate(call, p, stream);
+    at::Tensor out;
+    // The backward pass makes everything again.
+    const bool nothing = form.gradients_only && form.recompute_scan && out_proj.value.defined();
+    if (!nothing) {
+      convolve(call, p, stream);
+      scan(call, p, gradient && !form.recompute_scan, stream);
+      out = gate(call, p, stream);
+    }
     if (form.recompute_scan) p.dt = p.states = at::Tensor();
     context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, factors, seq_idx,
                                 p.dt, p.states, form.recompute_scan ? at::Tensor() : p.y, p.root});
@@ -195,7 +200,8 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     if (out_proj.value.defined()) keep_weight(*context, out_proj);
     if (!out_proj.value.defined()) return out;
     at::Tensor product = at::empty({call.rows(), call.length(), out_proj.value.size(0)}, call.activations());
-    multiply_transposed(out.view({call.tokens(), -1}), out_proj.value, product.view({call.tokens(), -1}));
+    if (!nothing)
+      multiply_transposed(out.view({call.tokens(), -1}), out_proj.value, product.view({call.tokens(), -1}));
     return product;
   }
 

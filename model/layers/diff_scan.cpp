@@ -57,12 +57,14 @@ class DiffScan final : public Layer {
     return finished(mixer_->gated(projected, documents, sections()));  // [B, L, D]
   }
 
-  at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
-    return finished(mixer_->gated_step(kernels::linear(u, in_proj_), state, sections()));  // [B, D]
+  at::Tensor step(StepStream& stream, DecodeState& state) const override {
+    return finished(mixer_->gated_step(stream.product(in_proj_), state, state.sections));  // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
-    return mixer_->new_state(batch, activations);
+    DecodeState state = mixer_->new_state(batch, activations);
+    state.sections = sections();
+    return state;
   }
 
  private:
@@ -160,6 +162,14 @@ class DiffScanKind final : public LayerKind {
 
   std::vector<StageCost> stages(const ModelConfig& config) const override {
     return mixer_layer_stages(config, branch_of(config), 2, branch_of(config).inner);
+  }
+
+  /// Beside the mixer's: its gated output, the sum of both branches and the norm of that.
+  LayerMemory memory(const ModelConfig& config, double bytes) const override {
+    LayerMemory memory = mixer_kind(config.mixer).memory(config, branch_of(config), 2, bytes);
+    const double more = 4 * bytes * static_cast<double>(branch_of(config).inner);
+    memory.kept += more, memory.kept_without_scan += more;
+    return memory;
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "kernels/norm/norm.h"
 #include "kernels/norm/split_norm.h"
+#include "kernels/vectors/vectors.h"
 
 namespace dm::model {
 
@@ -18,9 +19,20 @@ Difference::Difference(const ModelConfig& config, const LambdaForm& form, int64_
       second_(!part.units(1).empty()),
       tensor_(part.placement.tp > 1 ? part.placement.tensor : nullptr) {
   if (config.subln) subln_ = parameters["subln.weight"];
+  std::vector<kernels::VectorParts> vectors;
+  if (subln_) vectors.push_back({{*subln_, kernels::VectorMap::scaled, factor_}});
+  const bool known = form.sigmoid_of_sum() != nullptr && first_ && second_;
+  if (known)
+    vectors.push_back({{parameters[form.sigmoid_of_sum()], kernels::VectorMap::difference,
+                        subln_ ? 1 : factor_, lambda_init(layer)}});
+  if (vectors.empty()) return;
+  const std::vector<at::Tensor> gathered = kernels::gather_vectors(vectors);
+  if (subln_) norm_weight_ = gathered.front();
+  if (known) sections_ = gathered.back();
 }
 
 std::optional<at::Tensor> Difference::sections(const at::Tensor& projected) const {
+  if (sections_) return sections_;
   const double factor = subln_ ? 1 : factor_;
   if (!second_) {
     if (factor == 1) return std::nullopt;
@@ -29,11 +41,6 @@ std::optional<at::Tensor> Difference::sections(const at::Tensor& projected) cons
   const at::Tensor second = -lambda(projected);
   const at::Tensor scaled = first_ ? at::cat({at::ones_like(second), second}, -1) : second;
   return factor == 1 ? scaled : scaled * factor;
-}
-
-std::optional<at::Tensor> Difference::norm_weight() const {
-  if (!subln_) return std::nullopt;
-  return factor_ == 1 ? *subln_ : *subln_ * factor_;
 }
 
 at::Tensor Difference::normalised(const at::Tensor& sum, int64_t width) const {

@@ -23,7 +23,7 @@ class Difference {
   /// Factors of the sections of the rank's branches: for λ [.., n] of both [.., 2n]. None where all are 1.
   std::optional<at::Tensor> sections(const at::Tensor& projected) const;
   /// Weight of the RMSNorm that turns the sum of the scaled branches into y; none without subln.
-  std::optional<at::Tensor> norm_weight() const;
+  std::optional<at::Tensor> norm_weight() const { return norm_weight_; }
   /// The sum of the scaled branches -> y. [.., width], or a rank's channels of it where there are several.
   at::Tensor normalised(const at::Tensor& sum, int64_t width) const;
 
@@ -40,7 +40,9 @@ class Difference {
   double factor_;
   bool first_, second_;  // the branches that the rank has any of
   Collectives* tensor_;
-  std::optional<at::Tensor> subln_;  // weight [width]
+  std::optional<at::Tensor> subln_;        // weight [width]
+  std::optional<at::Tensor> norm_weight_;  // (1 − λ_init) of it
+  std::optional<at::Tensor> sections_;     // where one kernel makes them with the weight
 };
 
 }  // namespace dm::model

@@ -49,6 +49,7 @@ class Differential final : public Layer {
       mixer_rows_ += lookups.back()("in_proj", ".weight").size(0);
     }
     mixer_ = mixer_kind(view.config.mixer).bind(view.config, branch_of(view.config), lookups, part_);
+    if (view.gradients_only) mixer_->want_gradients_only();
     in_proj_ = p.stacked(in_proj_names(view.config, part_), 0);
     out_proj_ = p.stacked(out_proj_names(part_), 1);
   }
@@ -82,14 +83,17 @@ class Differential final : public Layer {
             difference_.plain(sums[0], sums[2], at::ones({1}, u.options())).to(u.scalar_type())};
   }
 
-  at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
-    const auto [branches, scale] = project(u.unsqueeze(1));                          // [B, 1, R], 1 and −λ
-    const at::Tensor gated = mixer_->gated_step(branches.squeeze(1), state, scale);  // [B, 2E]
-    return kernels::linear(gated, out_proj_);                                        // [B, D]
+  at::Tensor step(StepStream& stream, DecodeState& state) const override {
+    const at::Tensor all = stream.product(in_proj_);  // [B, R]
+    if (all.size(-1) == mixer_rows_) return mixer_->output_step(all, state, state.sections, out_proj_);
+    const auto [branches, rest] = kernels::split_columns(all.unsqueeze(1), mixer_rows_);  // [B, 1, R], λ
+    return mixer_->output_step(branches.squeeze(1), state, difference_.sections(rest), out_proj_);  // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
-    return mixer_->new_state(batch, activations);
+    DecodeState state = mixer_->new_state(batch, activations);
+    if (in_proj_.value.size(0) == mixer_rows_) state.sections = difference_.sections({});
+    return state;
   }
   std::optional<at::Tensor> output_norm() const override { return difference_.norm_weight(); }
 
@@ -184,6 +188,10 @@ class DifferentialKind final : public LayerKind {
     const LambdaForm& form = lambda_form(config.lambda);
     const int64_t lambda_rows = !form.from_input() ? 0 : form.by_head() ? branch.inner / branch.head_dim : 1;
     return mixer_layer_stages(config, branch, 2, 2 * branch.inner, lambda_rows);
+  }
+
+  LayerMemory memory(const ModelConfig& config, double bytes) const override {
+    return mixer_kind(config.mixer).memory(config, branch_of(config), 2, bytes);
   }
 
  private:

@@ -22,7 +22,10 @@ class FeedForward final : public Layer {
     return kernels::linear(a, down_, down_bias_);                      // [B, L, D]
   }
 
-  at::Tensor step(const at::Tensor& u, DecodeState&) const override { return forward(u, at::Tensor()); }
+  at::Tensor step(StepStream& stream, DecodeState&) const override {
+    const at::Tensor wide = stream.product(up_);
+    return kernels::linear(at::gelu((wide + up_bias_).to(wide.scalar_type())), down_, down_bias_);  // [B, D]
+  }
 
  private:
   kernels::Weight up_, down_;            // [4D, D], [D, 4D]
@@ -59,6 +62,12 @@ class FeedForwardKind final : public LayerKind {
             linear_cost("up", narrow, wide),
             {"gelu", 0, 0, 4.0 * wide, 6.0 * wide},
             linear_cost("down", wide, narrow)};
+  }
+
+  /// Kept: the GELU's input and output; working: both gradients.
+  LayerMemory memory(const ModelConfig& config, double bytes) const override {
+    const double both = 2 * bytes * static_cast<double>(kExpansion * config.d_model);
+    return {both, both, both};
   }
 };
 

@@ -11,6 +11,7 @@
 #include "model/exchanges.h"
 #include "model/mixers/mixer.h"
 #include "model/placement.h"
+#include "model/residual.h"
 #include "model/scope.h"
 
 namespace dm::model {
@@ -21,6 +22,7 @@ struct LayerView {
   int64_t index;     // 0-based
   Scope parameters;  // "backbone.layers.{index}."
   Placement placement = {};
+  bool gradients_only = false;  // the values of forward() are not looked at
 };
 
 /// What is dealt out over the tensor axis, for the check and its message.
@@ -36,8 +38,8 @@ class Layer {
   /// u [B, L, D], documents of [B, L] tokens -> [B, L, D], differentiable; what is added to the residual
   /// stream is its output_norm() of that.
   virtual at::Tensor forward(const at::Tensor& u, const kernels::Documents& documents) const = 0;
-  /// One more token: u [B, D] -> [B, D]; no gradients.
-  virtual at::Tensor step(const at::Tensor& u, DecodeState& state) const = 0;
+  /// One more token: what `stream` holds of it -> [B, D]; no gradients.
+  virtual at::Tensor step(StepStream& stream, DecodeState& state) const = 0;
   virtual DecodeState new_state(int64_t /*batch*/, at::ScalarType /*activations*/) const { return {}; }
   /// Weight [D] of an RMSNorm over the layer's output, which is taken in one pass with the residual add.
   virtual std::optional<at::Tensor> output_norm() const { return std::nullopt; }
@@ -75,6 +77,8 @@ class LayerKind {
   }
   /// Costs a token, the residual add and norms included.
   virtual std::vector<StageCost> stages(const ModelConfig& config) const = 0;
+  /// With activations of so many bytes.
+  virtual LayerMemory memory(const ModelConfig& config, double activation_bytes) const = 0;
 
   /// Whether it takes a difference, and then its plain form: the reference of `forward` and the source of
   /// telemetry.

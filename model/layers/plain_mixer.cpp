@@ -21,6 +21,7 @@ class PlainMixer final : public Layer {
     mixer_ = mixer_kind(view.config.mixer)
                  .bind(view.config, branch_of(view.config), {BranchLookup(p)},
                        {dealt(view.config, view.placement.tp), view.placement});
+    if (view.gradients_only) mixer_->want_gradients_only();
     in_proj_ = p.matrix("in_proj.weight");
     out_proj_ = p.matrix("out_proj.weight");
   }
@@ -30,9 +31,8 @@ class PlainMixer final : public Layer {
     return mixer_->output(projected, documents, std::nullopt, out_proj_);  // [B, L, D]
   }
 
-  at::Tensor step(const at::Tensor& u, DecodeState& state) const override {
-    return kernels::linear(mixer_->gated_step(kernels::linear(u, in_proj_), state, std::nullopt),
-                           out_proj_);  // [B, D]
+  at::Tensor step(StepStream& stream, DecodeState& state) const override {
+    return mixer_->output_step(stream.product(in_proj_), state, std::nullopt, out_proj_);  // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
@@ -75,6 +75,10 @@ class PlainMixerKind final : public LayerKind {
 
   std::vector<StageCost> stages(const ModelConfig& config) const override {
     return mixer_layer_stages(config, branch_of(config), 1, branch_of(config).inner);
+  }
+
+  LayerMemory memory(const ModelConfig& config, double bytes) const override {
+    return mixer_kind(config.mixer).memory(config, branch_of(config), 1, bytes);
   }
 };
 

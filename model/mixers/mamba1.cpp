@@ -70,6 +70,7 @@ class Mamba1 final : public Mixer {
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
     DecodeState state{
         at::zeros({batch, config_.d_conv - 1, conv_bias_.size(0)}, conv_bias_.options().dtype(activations)),
+        {},
         {}};
     for (const Scan& s : scans_)
       state.states.push_back(at::zeros({batch, inner_, s.a.size(1)}, s.a.options()));
@@ -199,6 +200,19 @@ class Mamba1Kind final : public MixerKind {
     return {{"conv", taps * e, 3 * taps * e, 4 * e, 6 * e},
             projections,
             {"selective_scan", 7 * en + 2 * e, 20 * en + 4 * e, 8 * e, 16 * e}};
+  }
+
+  // Kept, E channels each: projected (2), with two branches x and z beside each other (2), the convolution's
+  // output, Δ before and after softplus, y, silu(z), their product and, scaled, its float32 form; of the scan
+  // its states every 64 tokens. Working: the gradients of the widest of them.
+  LayerMemory memory(const ModelConfig& config, const Branch& branch, int64_t branches,
+                     double bytes) const override {
+    const double e = static_cast<double>(branches * branch.inner), n = static_cast<double>(config.d_state);
+    const double wide = branches > 1 ? 9 * bytes + 4 : 8 * bytes;
+    const double low =
+        static_cast<double>(branches) * bytes * (static_cast<double>(step_rank(config)) + 2 * n);
+    const double kept = e * wide + low + 4 * e * n / 64;
+    return {kept, kept, 8 * bytes * e};
   }
 };
 

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "kernels/ssd_mixer/ssd_mixer.h"
+#include "kernels/vectors/vectors.h"
 #include "model/mixers/mixer.h"
 
 namespace dm::model {
@@ -78,17 +79,21 @@ class Mamba2 final : public Mixer {
     const int64_t first = part.branches().front();
     const Run& heads = part.units(first);
     const auto groups = static_cast<int64_t>(groups_of(heads, one.heads / one.groups).size());
-    const auto all = [&](const char* stem, const char* leaf) {
-      std::vector<at::Tensor> tensors;
-      for (const BranchLookup& lookup : branches) tensors.push_back(lookup(stem, leaf));
-      return stack(tensors, 0);
+    const auto all = [&](const char* stem, const char* leaf,
+                         kernels::VectorMap map = kernels::VectorMap::same) {
+      kernels::VectorParts parts;
+      for (const BranchLookup& lookup : branches) parts.push_back({lookup(stem, leaf), map});
+      return parts;
     };
-    weights_ = {.conv_weight = all("conv1d", ".weight").squeeze(1),
-                .conv_bias = all("conv1d", ".bias"),
-                .dt_bias = all("dt_bias", ""),
-                .a = -all("A_log", "").exp(),
-                .d = all("D", ""),
-                .norm = all("norm", ".weight")};
+    const std::vector<at::Tensor> vectors = kernels::gather_vectors(
+        {all("conv1d", ".weight"), all("conv1d", ".bias"), all("dt_bias", ""),
+         all("A_log", "", kernels::VectorMap::negative_exp), all("D", ""), all("norm", ".weight")});
+    weights_ = {.conv_weight = vectors[0].view({-1, config.d_conv}),
+                .conv_bias = vectors[1],
+                .dt_bias = vectors[2],
+                .a = vectors[3],
+                .d = vectors[4],
+                .norm = vectors[5]};
     form_ = {
         .branches = count,
         .inner = heads.count() * one.head_dim,
@@ -100,10 +105,12 @@ class Mamba2 final : public Mixer {
         .dt_min = std::max(0.0, config.dt_limit_min),
         .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
         .chunk = config.chunk_size,
-        .recompute_scan = config.recompute == "scan"};
+        .recompute_scan = config.recompute != "conv"};
     reach_.spans = split_spans(config, one, part);
     reach_.tensor = part.placement.tensor;
   }
+
+  void want_gradients_only() override { form_.gradients_only = true; }
 
   at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
@@ -121,12 +128,20 @@ class Mamba2 final : public Mixer {
     return kernels::ssd_mixer_step(projected, weights_, scale, carried, form_);
   }
 
+  at::Tensor output_step(const at::Tensor& projected, DecodeState& state,
+                         const std::optional<at::Tensor>& scale,
+                         const kernels::Weight& out_proj) const override {
+    kernels::SsdMixerState carried{state.window, state.states[0]};
+    return kernels::ssd_mixer_step(projected, weights_, scale, carried, form_, out_proj);
+  }
+
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
     const at::TensorOptions options = weights_.conv_weight.options();
     const int64_t channels = weights_.conv_weight.size(0), window = weights_.conv_weight.size(1) - 1;
     const int64_t heads = form_.branches * form_.heads, head_dim = form_.inner / form_.heads;
     return {at::zeros({batch, window, channels}, options.dtype(activations)),
-            {at::zeros({batch, heads, head_dim, form_.d_state}, options)}};
+            {at::zeros({batch, heads, head_dim, form_.d_state}, options)},
+            {}};
   }
 
  private:
@@ -212,6 +227,17 @@ class Mamba2Kind final : public MixerKind {
             {"ssd", causal * 2 * q * (gn + e) + 4 * n * e, causal * q * (6 * gn + 4 * e) + 8 * n * e,
              2 * c + 2 * e + 2 * n * e / q, 4 * c + 2 * e + 2 * n * e / q},
             {"gated_norm", 0, 0, 6 * e, 10 * e}};
+  }
+
+  // Kept: projected, Δ, the state before every 64 tokens with sums of the decay, y, the roots of the norm.
+  // Working: the convolution's output and its gradient, that of projected, y's and out's, the states'.
+  LayerMemory memory(const ModelConfig& config, const Branch& branch, int64_t branches,
+                     double bytes) const override {
+    const Widths w(config, branch, branches);
+    const double e = w.inner, h = w.heads, states = e * w.d_state * 2 / 64, decays = 8 * h;
+    const double projected = bytes * static_cast<double>((w.rows() + 63) / 64 * 64);
+    const double scan = 4 * h + states + decays + bytes * e + 4 * branches;
+    return {projected + scan, projected, bytes * (2 * w.channels() + 2 * e) + projected + states + 4 * h};
   }
 
  private:

@@ -19,6 +19,11 @@ at::Tensor Mixer::output(const at::Tensor& projected, const kernels::Documents& 
   return kernels::linear(gated(projected, documents, scale), out_proj);
 }
 
+at::Tensor Mixer::output_step(const at::Tensor& projected, DecodeState& state,
+                              const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const {
+  return kernels::linear(gated_step(projected, state, scale), out_proj);
+}
+
 std::vector<int64_t> MixerPart::branches() const {
   std::vector<int64_t> present;
   for (int64_t b = 0; b < static_cast<int64_t>(dealt.size()); ++b)

@@ -87,8 +87,9 @@ class BranchLookup {
 
 /// What decoding carries from token to token.
 struct DecodeState {
-  at::Tensor window;               // [B, W - 1, C], the convolution's last inputs
-  std::vector<at::Tensor> states;  // of the scan
+  at::Tensor window;                   // [B, W - 1, C], the convolution's last inputs
+  std::vector<at::Tensor> states;      // of the scan
+  std::optional<at::Tensor> sections;  // a difference's factors, where they are the same for every token
 };
 
 /// A mixer bound to its weights as they are now.
@@ -96,6 +97,8 @@ class Mixer {
  public:
   virtual ~Mixer() = default;
 
+  /// From here on output() is asked for its gradients alone, and may leave its values undefined.
+  virtual void want_gradients_only() {}
   /// projected [B, L, R]: the products of the branches' in_proj, one branch after the other -> gated and, on
   /// Mamba-2, normalised scan output [B, L, branches * E], times `scale`: an [S] or [B, L, S] tensor of one
   /// factor for each of S equal sections of the channels.
@@ -107,6 +110,10 @@ class Mixer {
   /// gated() for one more token, projected [B, R] -> [B, branches * E]; no gradients.
   virtual at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
                                 const std::optional<at::Tensor>& scale) const = 0;
+  /// linear(gated_step(..), out_proj), where a mixer can do that in fewer passes.
+  virtual at::Tensor output_step(const at::Tensor& projected, DecodeState& state,
+                                 const std::optional<at::Tensor>& scale,
+                                 const kernels::Weight& out_proj) const;
   /// Zero; the window in the dtype of the activations, states in that of the parameters.
   virtual DecodeState new_state(int64_t batch, at::ScalarType activations) const = 0;
 };
@@ -134,6 +141,9 @@ class MixerKind {
   /// Costs a token of `branches` branches side by side, without any projection of the residual stream.
   virtual std::vector<StageCost> stages(const ModelConfig& config, const Branch& branch,
                                         int64_t branches) const = 0;
+  /// Of a layer of `branches` branches side by side.
+  virtual LayerMemory memory(const ModelConfig& config, const Branch& branch, int64_t branches,
+                             double activation_bytes) const = 0;
 };
 
 const MixerKind& mixer_kind(const std::string& name);

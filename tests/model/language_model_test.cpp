@@ -187,5 +187,26 @@ TEST(LanguageModel, RefusesOtherWeights) {
               testing::HasSubstr("share one floating type"));
 }
 
+TEST(LanguageModel, RecomputedLayersChangeNoBit) {
+  for (const NamedConfig& c : every_layer()) {
+    const at::Tensor tokens = random_ids(2, 14, c.config.vocab_size, 71), seq_idx = documents(2, 13),
+                     mask = at::ones({2, 13}, at::kByte);
+    const auto gradients = [&](const std::string& policy, int64_t layers) {
+      ModelConfig config = c.config;
+      config.recompute = policy, config.recompute_layers = layers;
+      const Parameters parameters = random_parameters(config, at::kDouble);
+      const LanguageModel model(config, parameters);
+      model.loss_sum(tokens, seq_idx, mask).backward();
+      return parameters;
+    };
+    const Parameters expected = gradients("conv", 0);
+    for (const int64_t layers : {0, 1})
+      for (const auto& [name, parameter] : gradients("block", layers)) {
+        ASSERT_TRUE(parameter.grad().defined()) << c.name << ": " << name;
+        EXPECT_TRUE(same_bits(parameter.grad(), expected.at(name).grad())) << c.name << ": " << name;
+      }
+  }
+}
+
 }  // namespace
 }  // namespace dm::model

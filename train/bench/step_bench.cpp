@@ -11,6 +11,9 @@
 #include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
 #include "model/cost.h"
+#include "train/bench/quantile.h"
+#include "train/bench/stage_times.h"
+#include "train/gpu_memory.h"
 #include "train/sharded_optimizer.h"
 #include "train/step.h"
 #include "train/step_guard.h"
@@ -39,10 +42,6 @@ data::Batch random_batch(const model::ModelConfig& model, const StepBenchConfig&
   return batch;
 }
 
-double quantile(const std::vector<double>& sorted, double q) {
-  return sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1) + 0.5)];
-}
-
 }  // namespace
 
 double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchConfig& config) {
@@ -61,9 +60,10 @@ double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchC
   return tokens / (tokens * a_token + seconds(0, cost.optimizer_bytes));
 }
 
-StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBenchConfig& config,
-                           const Groups& groups) {
-  model::validate(model_config);
+namespace {
+
+StepBenchResult measured(const model::ModelConfig& model_config, const StepBenchConfig& config,
+                         const Groups& groups) {
   const bool gpu = config.device == "cuda";
   DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
              "--compute bf16: on the CPU activations are f32");
@@ -72,6 +72,9 @@ StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBen
                       : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
   result.parameters = model::parameter_count(model_config);
 
+  const int64_t rows_at_once = config.micro_rows > 0 ? std::min(config.micro_rows, config.rows) : config.rows;
+  const int64_t activation_bytes = gpu && config.compute != "f32" ? 2 : 4;
+  result.memory = model::training_memory(model_config, rows_at_once, config.length, activation_bytes);
   result.ranks = groups.all.size();
   FlatParameters parameters(model::parameter_infos(model_config), DType::f32, groups.shards,
                             at::Device(config.device));
@@ -128,7 +131,25 @@ StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBen
   const kernels::GpuMemory memory = kernels::gpu_memory();
   result.peak_bytes = memory.peak_bytes, result.reserved_bytes = memory.reserved_bytes;
   result.graph_nodes = passes.graph_nodes();
-  if (config.profile) result.kernels = kernels::profile_kernels([&] { step(0); });
+  if (config.profile) {
+    result.kernels = kernels::profile_kernels([&] { step(0); });
+    for (const StageTime& stage : stage_times(result.kernels, model_config, config))
+      result.stages.push_back(stage.json());
+  }
+  return result;
+}
+
+}  // namespace
+
+StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBenchConfig& config,
+                           const Groups& groups) {
+  model::validate(model_config);
+  if (config.device != "cuda") return measured(model_config, config, groups);
+  const GpuMemoryPlan plan{model_config,
+                           config.micro_rows > 0 ? std::min(config.micro_rows, config.rows) : config.rows,
+                           config.length, config.compute == "f32" ? 4 : 2, "micro-rows"};
+  StepBenchResult result;
+  with_memory_advice(plan, [&] { result = measured(model_config, config, groups); });
   return result;
 }
 
@@ -145,12 +166,16 @@ Json StepBenchResult::json() const {
             {"mfu", mfu},
             {"first_step_s", first_step_s},
             {"peak_gib", static_cast<double>(peak_bytes) / (1 << 30)},
+            {"predicted_gib", memory.total() / (1 << 30)},
             {"reserved_gib", static_cast<double>(reserved_bytes) / (1 << 30)},
             {"graph_nodes", graph_nodes},
             {"ranks", ranks},
             {"reduce_exposed_ms", reduce_exposed_ms},
             {"gather_ms", gather_ms},
             {"loss", loss}};
+  for (const model::MemoryPart& part : memory.parts)
+    json["predicted_memory_gib"][part.name] = part.bytes / (1 << 30);
+  if (!stages.empty()) json["stages"] = stages;
   for (const kernels::KernelTime& kernel : kernels)
     json["kernels"].push_back({{"name", kernel.name}, {"calls", kernel.calls}, {"us", kernel.microseconds}});
   return json;

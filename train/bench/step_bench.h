@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "kernels/device/profile.h"
 #include "model/config.h"
+#include "model/memory.h"
 #include "train/groups.h"
 
 namespace dm::train {
@@ -57,10 +58,11 @@ struct StepBenchResult {
   double tokens_per_second = 0;
   double floor_tokens_per_second = 0;
   double share_of_floor = 0;
-  double mfu_6n = 0;        // 6 operations a parameter and token, over peak_tflops
-  double mfu = 0;           // operations of the cost model, over peak_tflops
-  double first_step_s = 0;  // of the first step alone, preparation included
-  int64_t peak_bytes = 0;   // of the GPU's memory, held by tensors
+  double mfu_6n = 0;         // 6 operations a parameter and token, over peak_tflops
+  double mfu = 0;            // operations of the cost model, over peak_tflops
+  double first_step_s = 0;   // of the first step alone, preparation included
+  int64_t peak_bytes = 0;    // of the GPU's memory, held by tensors
+  model::MemoryNeed memory;  // predicted
   int64_t reserved_bytes = 0;
   int64_t graph_nodes = 0;
   // Over ranks, `rows` each: parameters and rates are of one rank, times of the slowest.
@@ -68,6 +70,7 @@ struct StepBenchResult {
   double reduce_exposed_ms = 0, gather_ms = 0;  // medians: waits for gradients and for weights
   double loss = 0;  // of the last step, in nats a token: that something was trained
   std::vector<kernels::KernelTime> kernels;
+  Json stages;  // the kernels by stage, beside their floors (stage_times.h)
 
   Json json() const;
 };

@@ -1,8 +1,10 @@
 #pragma once
-// How the fast path of the convolution cuts its work. A block has 8 strips of 32 consecutive tokens of one
-// row, a warp each, and 128 channels. A thread walks along its strip with four of them. It keeps the last
-// four tokens in a ring and has the next eight on their way; the walk is unrolled by four, so that every
-// place in the ring is known to the compiler. One more column of blocks makes the step sizes.
+// How the fast path of the convolution cuts its work. A warp has a strip of 32 consecutive tokens of one row
+// and 128 channels, a block eight warps: some beside each other across columns, so that the block reads
+// longer pieces of memory, the others further along the row. A thread walks along its strip with four
+// channels. It keeps the last four tokens in a ring and has the next eight on their way; the walk is unrolled
+// by four, so that every place in the ring is known to the compiler. One more column of blocks makes the step
+// sizes.
 
 #include "kernels/conv/cuda/conv_paths.cuh"
 
@@ -10,58 +12,69 @@ namespace dm::kernels::cuda {
 
 constexpr int kTaps = 4, kHalo = kTaps - 1;
 constexpr int kConvWarps = 8, kConvThreads = 32 * kConvWarps;
-constexpr int kStrip = 32, kConvTokens = kConvWarps * kStrip;
-constexpr int kConvVec = 4, kConvChannels = 32 * kConvVec;  // of a thread, of a block
+constexpr int kStrip = 32;
+constexpr int kConvVec = 4;  // channels of a thread
 
-__host__ __device__ constexpr int64_t conv_token_blocks(int64_t length) {
-  return (length + kConvTokens - 1) / kConvTokens;
-}
+/// A pass with kAcross of a block's warps beside each other.
+template <int kAcross>
+struct ConvCut {
+  static constexpr int kStrips = kConvWarps / kAcross, kTokens = kStrips * kStrip;
+  static constexpr int kLanes = 32 * kAcross, kChannels = kLanes * kConvVec;  // beside each other
 
-/// A block's place: token block `tokens` of all rows' and column block `column`, the last of which makes the
-/// step sizes. Column blocks follow each other, so that blocks that run together read whole rows of memory.
-struct ConvBlock {
-  int64_t tokens, row, first;  // first: token of the row
-  int column;
-  bool steps;
-
-  __device__ explicit ConvBlock(const ConvInputs& in, int columns) {
-    const int64_t blocks = conv_token_blocks(in.length);
-    tokens = blockIdx.x / columns;
-    column = blockIdx.x % columns;
-    row = tokens / blocks;
-    first = tokens % blocks * kConvTokens;
-    steps = in.columns.heads > 0 && column == columns - 1;
+  __host__ __device__ static constexpr int64_t token_blocks(int64_t length) {
+    return (length + kTokens - 1) / kTokens;
   }
-};
+  __device__ static int lane() { return threadIdx.x % kLanes; }
+  __device__ static int strip() { return threadIdx.x / kLanes; }
 
-/// A warp's tokens of a row, [first, last); empty behind the row.
-struct Strip {
-  int64_t first, last;
+  /// A block's place: token block `tokens` of all rows' and column block `column`, the last of which makes
+  /// the step sizes. Column blocks follow each other, so that blocks that run together read whole rows of
+  /// memory.
+  struct Block {
+    int64_t tokens, row, first;  // first: token of the row
+    int column;
+    bool steps;
 
-  __device__ Strip(const ConvBlock& block, int64_t length) {
-    first = block.first + threadIdx.x / 32 * kStrip;
-    last = min(first + kStrip, length);
-  }
-};
-
-/// Which terms the tokens of a block have: bit k of a token's byte is that of tap k. Behind the row none.
-struct __align__(4) Terms {
-  static constexpr uint32_t kAll = 0x07070707u;
-  uint8_t bits[kConvTokens + kTaps];
-
-  __device__ void find(const ConvInputs& in, const ConvBlock& block) {
-    for (int i = threadIdx.x; i < kConvTokens + kTaps; i += kConvThreads) {
-      const int64_t t = block.first + i;
-      uint32_t mask = 0;
-      if (t < in.length)
-        for (int k = 0; k < kHalo; ++k) mask |= uint32_t{is_term(in, block.row, t - kHalo + k, t)} << k;
-      bits[i] = static_cast<uint8_t>(mask);
+    __device__ explicit Block(const ConvInputs& in, int columns) {
+      const int64_t blocks = token_blocks(in.length);
+      tokens = blockIdx.x / columns;
+      column = blockIdx.x % columns;
+      row = tokens / blocks;
+      first = tokens % blocks * kTokens;
+      steps = in.columns.heads > 0 && column == columns - 1;
     }
-    __syncthreads();
-  }
-  /// Of four tokens from a multiple of four on, a byte each.
-  __device__ uint32_t four(int first) const { return *reinterpret_cast<const uint32_t*>(bits + first); }
+  };
+
+  /// A warp's tokens of a row, [first, last); empty behind the row.
+  struct Strip {
+    int64_t first, last;
+
+    __device__ Strip(const Block& block, int64_t length) {
+      first = block.first + strip() * kStrip;
+      last = min(first + kStrip, length);
+    }
+  };
+
+  /// Which terms the tokens of a block have: bit k of a token's byte is that of tap k. Behind the row none.
+  struct __align__(4) Terms {
+    uint8_t bits[kTokens + kTaps];
+
+    __device__ void find(const ConvInputs& in, const Block& block) {
+      for (int i = threadIdx.x; i < kTokens + kTaps; i += kConvThreads) {
+        const int64_t t = block.first + i;
+        uint32_t mask = 0;
+        if (t < in.length)
+          for (int k = 0; k < kHalo; ++k) mask |= uint32_t{is_term(in, block.row, t - kHalo + k, t)} << k;
+        bits[i] = static_cast<uint8_t>(mask);
+      }
+      __syncthreads();
+    }
+    /// Of four tokens from a multiple of four on, a byte each.
+    __device__ uint32_t four(int first) const { return *reinterpret_cast<const uint32_t*>(bits + first); }
+  };
 };
+
+constexpr uint32_t kAllTerms = 0x07070707u;  // Terms::four() of tokens with all their terms
 
 /// Whether `bits` (Terms::four) have tap k of token i; the last tap is always there.
 template <bool kAll>
@@ -159,15 +172,15 @@ __device__ inline void wait_for_step() { asm volatile("cp.async.wait_group 2;" :
 __device__ inline void wait_for_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 /// Starts `kernel` (args, column blocks) with as much shared memory as it wants.
-template <class Kernel, class Args>
+template <class Cut, class Kernel, class Args>
 cudaError_t launch_conv(Kernel kernel, const Args& args, int shared_bytes, cudaStream_t stream) {
   const ConvInputs& in = args.in;
-  const auto columns = static_cast<int>((conv_channels(in) + kConvChannels - 1) / kConvChannels) +
+  const auto columns = static_cast<int>((conv_channels(in) + Cut::kChannels - 1) / Cut::kChannels) +
                        static_cast<int>(in.columns.heads > 0);
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   if (error != cudaSuccess) return error;
-  const auto blocks = static_cast<unsigned>(columns * in.rows * conv_token_blocks(in.length));
+  const auto blocks = static_cast<unsigned>(columns * in.rows * Cut::token_blocks(in.length));
   kernel<<<blocks, kConvThreads, shared_bytes, stream>>>(args, columns);
   return cudaGetLastError();
 }

@@ -6,19 +6,21 @@
 namespace dm::kernels::cuda {
 namespace {
 
-constexpr int kVec = kConvVec, kChannels = kConvChannels;
+using Cut = ConvCut<2>;  // measured at D 768, 1024 and 2048
+
+constexpr int kVec = kConvVec, kChannels = Cut::kChannels;
 constexpr int kSums = kTaps + 1;  // of a channel: dweight, dbias
-using WarpSums = float[kConvWarps][kSums][kChannels];
+using WarpSums = float[Cut::kStrips][kSums][kChannels];
 
 /// ddt; its sums go to parts[0 .. H).
 template <class T>
-__device__ void steps_backward(const ConvBackward& args, const ConvBlock& block, const Strip& strip,
+__device__ void steps_backward(const ConvBackward& args, const Cut::Block& block, const Cut::Strip& strip,
                                float* parts) {
-  __shared__ float sums[kConvWarps][32];
+  __shared__ float sums[Cut::kStrips][Cut::kLanes];
   const ConvInputs& in = args.in;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int lane = Cut::lane(), warp = Cut::strip();
   const int64_t heads = in.columns.branches * in.columns.heads;
-  for (int64_t first = 0; first < heads; first += 32) {
+  for (int64_t first = 0; first < heads; first += Cut::kLanes) {
     const int64_t head = first + lane;
     float sum = 0.f;
     if (head < heads) {
@@ -38,15 +40,16 @@ __device__ void steps_backward(const ConvBackward& args, const ConvBlock& block,
     sums[warp][lane] = sum;
     __syncthreads();
     if (warp != 0 || head >= heads) continue;
-    for (int i = 1; i < kConvWarps; ++i) sum += sums[i][lane];
+    for (int i = 1; i < Cut::kStrips; ++i) sum += sums[i][lane];
     parts[head] = sum;
   }
 }
 
 /// dx of a strip; its sums over tokens are added to `sums`.
 template <class T>
-__device__ void walk(const ConvBackward& args, const ConvBlock& block, const Strip& strip, const Terms& terms,
-                     char* shared, int64_t channels, int64_t channel, float (&sums)[kSums][kVec]) {
+__device__ void walk(const ConvBackward& args, const Cut::Block& block, const Cut::Strip& strip,
+                     const Cut::Terms& terms, char* shared, int64_t channels, int64_t channel,
+                     float (&sums)[kSums][kVec]) {
   const ConvInputs& in = args.in;
   const ConvPlace place(in.columns, channel);
   const int64_t stride = in.projected_stride, start = block.row * in.length * stride + place.projected;
@@ -97,7 +100,7 @@ __device__ void walk(const ConvBackward& args, const ConvBlock& block, const Str
       ++done;
     }
   };
-  for (int local = threadIdx.x / 32 * kStrip; done < count; local += kTaps) {
+  for (int local = Cut::strip() * kStrip; done < count; local += kTaps) {
     x.ask();
     dy.ask();
     end_step();
@@ -106,7 +109,7 @@ __device__ void walk(const ConvBackward& args, const ConvBlock& block, const Str
     const bool own = done + kHalo < count;
     const bool before = done < 0 && strip.first == 0 && args.dinitial;
     const uint32_t bits = terms.four(local);
-    if (bits == Terms::kAll && !before)
+    if (bits == kAllTerms && !before)
       step.template operator()<true>(bits, own);
     else
       step.template operator()<false>(bits, own);
@@ -120,16 +123,16 @@ template <class T>
 __global__ void __launch_bounds__(kConvThreads, 2)
     conv_backward_kernel(const ConvBackward args, int columns) {
   extern __shared__ __align__(16) char memory[];  // of the walk; then the warps' sums
-  __shared__ Terms terms;
+  __shared__ Cut::Terms terms;
   const ConvInputs& in = args.in;
-  const ConvBlock block(in, columns);
-  const Strip strip(block, in.length);
+  const Cut::Block block(in, columns);
+  const Cut::Strip strip(block, in.length);
   const int64_t channels = in.columns.branches * (in.columns.inner + 2 * in.columns.group_width);
   float* const parts = static_cast<float*>(args.workspace) +
                        block.tokens * (channels * kSums + in.columns.branches * in.columns.heads);
   if (block.steps) return steps_backward<T>(args, block, strip, parts + channels * kSums);
   terms.find(in, block);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int lane = Cut::lane(), warp = Cut::strip();
   const int64_t first = int64_t{block.column} * kChannels, channel = first + lane * kVec;
   float sums[kSums][kVec] = {};
   if (channel < channels && strip.first < strip.last)
@@ -146,7 +149,7 @@ __global__ void __launch_bounds__(kConvThreads, 2)
     if (first + c >= channels) continue;
     float total = 0.f;
 #pragma unroll
-    for (int w = 0; w < kConvWarps; ++w) total += shared_sums[w][k][c];
+    for (int w = 0; w < Cut::kStrips; ++w) total += shared_sums[w][k][c];
     parts[k < kTaps ? (first + c) * kTaps + k : channels * kTaps + first + c] = total;
   }
 }
@@ -154,7 +157,7 @@ __global__ void __launch_bounds__(kConvThreads, 2)
 }  // namespace
 
 int64_t conv_fast_parts(const ConvInputs& in) {
-  return conv_is_fast(in) ? in.rows * conv_token_blocks(in.length) : 0;
+  return conv_is_fast(in) ? in.rows * Cut::token_blocks(in.length) : 0;
 }
 
 cudaError_t conv_fast_backward(const ConvBackward& args, cudaStream_t stream) {
@@ -162,7 +165,7 @@ cudaError_t conv_fast_backward(const ConvBackward& args, cudaStream_t stream) {
     using T = decltype(element);
     constexpr int kBytes = 2 * Ahead<T>::kSharedBytes;
     static_assert(kBytes >= int{sizeof(WarpSums)});
-    return launch_conv(conv_backward_kernel<T>, args, kBytes, stream);
+    return launch_conv<Cut>(conv_backward_kernel<T>, args, kBytes, stream);
   });
 }
 

@@ -3,11 +3,13 @@
 namespace dm::kernels::cuda {
 namespace {
 
+using Cut = ConvCut<4>;  // measured at D 768, 1024 and 2048
+
 template <class T>
-__device__ void make_steps(const ConvForward& args, const ConvBlock& block, const Strip& strip) {
+__device__ void make_steps(const ConvForward& args, const Cut::Block& block, const Cut::Strip& strip) {
   const ConvInputs& in = args.in;
   const int64_t heads = in.columns.branches * in.columns.heads;
-  for (int64_t head = threadIdx.x % 32; head < heads; head += 32) {
+  for (int64_t head = Cut::lane(); head < heads; head += Cut::kLanes) {
     const T* const from = static_cast<const T*>(in.projected) + block.row * in.length * in.projected_stride +
                           dt_column(in.columns, head);
     const float bias = in.dt_bias[head];
@@ -21,14 +23,14 @@ __device__ void make_steps(const ConvForward& args, const ConvBlock& block, cons
 template <class T>
 __global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const ConvForward args, int columns) {
   extern __shared__ __align__(16) char memory[];
-  __shared__ Terms terms;
+  __shared__ Cut::Terms terms;
   const ConvInputs& in = args.in;
-  const ConvBlock block(in, columns);
-  const Strip strip(block, in.length);
+  const Cut::Block block(in, columns);
+  const Cut::Strip strip(block, in.length);
   if (block.steps) return make_steps<T>(args, block, strip);
   terms.find(in, block);
   const int64_t channels = in.columns.branches * (in.columns.inner + 2 * in.columns.group_width);
-  const int64_t channel = int64_t{block.column} * kConvChannels + threadIdx.x % 32 * kConvVec;
+  const int64_t channel = int64_t{block.column} * Cut::kChannels + Cut::lane() * kConvVec;
   int left = static_cast<int>(strip.last - strip.first);
   if (channel >= channels || left <= 0) return;
   const ConvPlace place(in.columns, channel);
@@ -58,12 +60,12 @@ __global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const Con
       to += channels;
     }
   };
-  for (int local = threadIdx.x / 32 * kStrip; left > 0; left -= kTaps, local += kTaps) {
+  for (int local = Cut::strip() * kStrip; left > 0; left -= kTaps, local += kTaps) {
     x.ask();
     end_step();
     wait_for_step();
     const uint32_t bits = terms.four(local);
-    if (bits == Terms::kAll)
+    if (bits == kAllTerms)
       step.template operator()<true>(bits);
     else
       step.template operator()<false>(bits);
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(kConvThreads, 4) conv_forward_kernel(const Con
 cudaError_t conv_fast_forward(const ConvForward& args, cudaStream_t stream) {
   return for_element(args.in.element, [&](auto element) {
     using T = decltype(element);
-    return launch_conv(conv_forward_kernel<T>, args, Ahead<T>::kSharedBytes, stream);
+    return launch_conv<Cut>(conv_forward_kernel<T>, args, Ahead<T>::kSharedBytes, stream);
   });
 }
 

@@ -1,0 +1,95 @@
+#include "model/memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "model/layers/registry.h"
+#include "model/recompute.h"
+
+namespace dm::model {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+constexpr double kLogitBytes = 256.0 * 1024 * 1024;  // of a block of rows at most: cross_entropy_cuda.cpp
+
+/// Copies of matrices in the type of the activations; of float32 ones only where branches are stacked.
+double copied_bytes(const ModelConfig& config, int64_t activation_bytes) {
+  const std::string letters = layer_letters(config);
+  constexpr std::string_view kLayers = "backbone.layers.";
+  double bytes = 0;
+  for (const ParameterInfo& info : parameter_infos(config)) {
+    if (info.shape.size() != 2 || !info.decay) continue;
+    const bool in_layer = info.name.starts_with(kLayers);
+    const bool stacked =
+        in_layer && layer_kind(letters[std::stoul(info.name.substr(kLayers.size()))]).has_difference();
+    const bool head = config.tied || info.name != "backbone.embeddings.weight";
+    if (activation_bytes < 4 ? head : stacked) bytes += static_cast<double>(activation_bytes * info.count());
+  }
+  return bytes;
+}
+
+}  // namespace
+
+double MemoryNeed::total() const {
+  double sum = 0;
+  for (const MemoryPart& part : parts) sum += part.bytes;
+  return sum;
+}
+
+std::string MemoryNeed::text() const {
+  std::string text = fmt::format("{:.1f} GiB:", total() / kGiB);
+  const char* separator = " ";
+  for (const MemoryPart& part : parts) {
+    text += fmt::format("{}{} {:.1f}", separator, part.name, part.bytes / kGiB);
+    separator = ", ";
+  }
+  return text;
+}
+
+MemoryNeed training_memory(const ModelConfig& config, int64_t rows, int64_t length,
+                           int64_t activation_bytes) {
+  const std::string letters = layer_letters(config);
+  const auto tokens = static_cast<double>(rows * length), d = static_cast<double>(config.d_model);
+  const auto parameters = static_cast<double>(parameter_count(config));
+  const double e = static_cast<double>(activation_bytes);
+  const auto count = static_cast<int64_t>(letters.size());
+  const int64_t again = recomputed_layers(config, count);
+
+  // Of every layer: the stream behind it, its output and the roots of both norms.
+  const double stream = 4 * d + e * d + 8;
+  double kept = 0, working = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const LayerMemory layer = layer_kind(letters[static_cast<size_t>(i)]).memory(config, e);
+    const double all = e * d + (config.recompute == "conv" ? layer.kept : layer.kept_without_scan);
+    double now = 4 * d + e * d + layer.working;  // gradients of the stream and of the layer's output
+    if (config.recompute != "conv") now += layer.kept - layer.kept_without_scan;
+    if (i < again) now += all;
+    kept += stream + (i < again ? 0 : all);
+    working = std::max(working, now);
+  }
+  const double ends = 4 * d + e * d + 13;  // the embedding and the final norm, ids, documents, mask
+  const double logits = std::min(kLogitBytes, tokens * e * static_cast<double>(config.vocab_size));
+  return {{{"weights", 4 * parameters},
+           {"gradients", 4 * parameters},
+           {"moments", 8 * parameters},
+           {"copies for products", copied_bytes(config, activation_bytes)},
+           {"kept activations", tokens * (kept + ends)},
+           // The head is over before the layers' backward passes begin.
+           {"working memory", std::max(tokens * working, tokens * e * d + logits)}}};
+}
+
+std::string fitting_options(const ModelConfig& config, int64_t rows, int64_t length, int64_t activation_bytes,
+                            double bytes, const std::string& rows_option) {
+  for (int64_t fewer = rows; fewer >= 1; fewer = fewer > 1 ? (fewer + 1) / 2 : 0)
+    for (const char* policy : {"conv", "scan", "block"}) {
+      ModelConfig changed = config;
+      changed.recompute = policy, changed.recompute_layers = 0;
+      if (training_memory(changed, fewer, length, activation_bytes).total() > bytes) continue;
+      const std::string recompute = fmt::format("--recompute {}", policy);
+      return fewer == rows ? recompute : fmt::format("--{} {} {}", rows_option, fewer, recompute);
+    }
+  return "none of them: even one row at once is too much; give shorter rows or a smaller model";
+}
+
+}  // namespace dm::model

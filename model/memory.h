@@ -1,0 +1,34 @@
+#pragma once
+// What training a model on one GPU needs of its memory, by counting: no GPU is asked. The high-water mark of
+// the allocator is printed beside it.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+
+namespace dm::model {
+
+struct MemoryPart {
+  std::string name;
+  double bytes;
+};
+
+struct MemoryNeed {
+  std::vector<MemoryPart> parts;
+  double total() const;
+  /// "9.4 GiB: weights 1.4, gradients 1.4, ...".
+  std::string text() const;
+};
+
+/// Of a step over `rows` rows of `length` tokens at once, with activations of two bytes or of four.
+MemoryNeed training_memory(const ModelConfig& config, int64_t rows, int64_t length, int64_t activation_bytes);
+
+/// The first of the changes that cost the least speed with which `bytes` are enough: "--recompute scan",
+/// "--recompute block", "--micro-batch 4 --recompute block"; says so when even one row is too much.
+/// `rows_option` names the option for the rows at once.
+std::string fitting_options(const ModelConfig& config, int64_t rows, int64_t length, int64_t activation_bytes,
+                            double bytes, const std::string& rows_option);
+
+}  // namespace dm::model

@@ -1,0 +1,105 @@
+#include "train/bench/decode_bench.h"
+
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "kernels/device/device.h"
+#include "kernels/device/gpu.h"
+#include "model/language_model.h"
+#include "train/bench/quantile.h"
+#include "train/stopwatch.h"
+
+namespace dm::train {
+namespace {
+
+model::Parameters initial_parameters(const model::ModelConfig& config, at::Device device) {
+  model::Parameters parameters;
+  for (const model::ParameterInfo& info : model::parameter_infos(config)) {
+    const at::Tensor values = at::empty(info.shape, at::kFloat);
+    model::initialise(config, info, /*seed=*/1, 0, values);
+    parameters.emplace(info.name, values.to(device));
+  }
+  return parameters;
+}
+
+/// What a step reads of the weights: matrices in the type of the activations, the rest in float32; of an
+/// embedding that is not the head as well, a row a text.
+int64_t weight_bytes(const model::ModelConfig& config, int64_t matrix_bytes, int64_t streams) {
+  int64_t bytes = 0;
+  for (const model::ParameterInfo& info : model::parameter_infos(config)) {
+    const bool matrix = info.shape.size() == 2 && info.decay;
+    const bool looked_up = info.name == "backbone.embeddings.weight";
+    if (looked_up) bytes += streams * info.shape[1] * 4;
+    if (!looked_up || config.tied) bytes += info.count() * (matrix ? matrix_bytes : 4);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const StepBenchConfig& config) {
+  model::validate(model_config);
+  const bool gpu = config.device == "cuda", half = gpu && config.compute != "f32";
+  DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
+             "--compute bf16: on the CPU activations are f32");
+  if (gpu) kernels::use_gpu(0);
+  const c10::InferenceMode no_gradients;
+  DecodeBenchResult result;
+  result.device = gpu ? kernels::cuda_devices().front().name
+                      : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  result.parameters = model::parameter_count(model_config);
+  result.streams = config.rows;
+  const model::LanguageModel model(model_config, initial_parameters(model_config, at::Device(config.device)),
+                                   half ? at::kBFloat16 : at::kFloat);
+  model::Decoder decoder(model, config.rows);
+  kernels::reset_gpu_peak();
+  at::Tensor ids = at::arange(config.rows, at::dtype(at::kLong).device(model.device()));
+  const auto step = [&] { ids = decoder.step(ids).argmax(-1); };
+  for (int i = 0; i < 5; ++i) step();
+  std::vector<double> times;
+  for (int64_t i = 0; i < 10 * config.repetitions; ++i) {
+    kernels::wait_for_gpu();
+    const Stopwatch time;
+    step();
+    kernels::wait_for_gpu();
+    times.push_back(time.seconds() * 1e3);
+  }
+  std::sort(times.begin(), times.end());
+  result.median_ms = quantile(times, 0.5), result.p10_ms = quantile(times, 0.1);
+  result.p90_ms = quantile(times, 0.9);
+  const auto streams = static_cast<double>(config.rows);
+  result.tokens_per_second = streams / result.median_ms * 1e3;
+  result.weight_bytes = weight_bytes(model_config, half ? 2 : 4, config.rows);
+  result.state_bytes = decoder.state_bytes();
+  result.floor_tokens_per_second =
+      streams * config.terabytes * 1e12 / static_cast<double>(result.weight_bytes + 2 * result.state_bytes);
+  result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
+  result.graph_nodes = decoder.graph_nodes();
+  result.peak_bytes = kernels::gpu_memory().peak_bytes;
+  if (config.profile) result.kernels = kernels::profile_kernels(step);
+  return result;
+}
+
+Json DecodeBenchResult::json() const {
+  Json json{{"device", device},
+            {"parameters", parameters},
+            {"streams", streams},
+            {"median_ms", median_ms},
+            {"p10_ms", p10_ms},
+            {"p90_ms", p90_ms},
+            {"tokens_per_second", tokens_per_second},
+            {"weight_bytes", weight_bytes},
+            {"state_bytes", state_bytes},
+            {"floor_tokens_per_second", floor_tokens_per_second},
+            {"share_of_floor", share_of_floor},
+            {"graph_nodes", graph_nodes},
+            {"peak_gib", static_cast<double>(peak_bytes) / (1 << 30)}};
+  for (const kernels::KernelTime& kernel : kernels)
+    json["kernels"].push_back({{"name", kernel.name}, {"calls", kernel.calls}, {"us", kernel.microseconds}});
+  return json;
+}
+
+}  // namespace dm::train

@@ -1,0 +1,51 @@
+#include "train/gpu_memory.h"
+
+#include <c10/util/Exception.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "kernels/device/device.h"
+#include "kernels/device/gpu.h"
+#include "model/memory.h"
+
+namespace dm::train {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+constexpr double kUsable =
+    0.95;  // of the card: the driver, cuBLAS and the allocator's rounding take the rest
+
+double card_bytes() { return static_cast<double>(kernels::cuda_devices().at(0).memory_bytes); }
+
+model::MemoryNeed need_of(const GpuMemoryPlan& plan) {
+  return model::training_memory(plan.model, plan.rows, plan.length, plan.activation_bytes);
+}
+
+std::string advice(const GpuMemoryPlan& plan) {
+  return model::fitting_options(plan.model, plan.rows, plan.length, plan.activation_bytes,
+                                kUsable * card_bytes(), plan.rows_option);
+}
+
+}  // namespace
+
+void announce_memory(const GpuMemoryPlan& plan) {
+  const model::MemoryNeed need = need_of(plan);
+  if (need.total() <= kUsable * card_bytes())
+    log_info("GPU memory: predicted {} (of {:.1f} GiB)", need.text(), card_bytes() / kGiB);
+  else
+    log_warn("GPU memory: predicted {}, but the card has {:.1f} GiB; should fit: {}", need.text(),
+             card_bytes() / kGiB, advice(plan));
+}
+
+void with_memory_advice(const GpuMemoryPlan& plan, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const c10::OutOfMemoryError&) {
+    DM_FAIL(ExitCode::usage,
+            "the GPU's memory ran out: tensors held {:.1f} GiB of {:.1f}; predicted need {}; should fit: {}",
+            static_cast<double>(kernels::gpu_memory().used_bytes) / kGiB, card_bytes() / kGiB,
+            need_of(plan).text(), advice(plan));
+  }
+}
+
+}  // namespace dm::train

@@ -1,0 +1,26 @@
+#pragma once
+// What a run says of the GPU's memory: before it starts, and when there is not enough.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "model/config.h"
+
+namespace dm::train {
+
+struct GpuMemoryPlan {
+  const model::ModelConfig& model;
+  int64_t rows, length;      // worked on at once
+  int64_t activation_bytes;  // 2 or 4
+  std::string rows_option;   // names `rows` to the user
+};
+
+/// Logs the predicted need beside the card's memory, as a warning where that is less.
+void announce_memory(const GpuMemoryPlan& plan);
+
+/// Runs `work`. When the GPU's memory runs out there: ExitCode::usage with the predicted parts, what the
+/// allocator held, and options that should fit.
+void with_memory_advice(const GpuMemoryPlan& plan, const std::function<void()>& work);
+
+}  // namespace dm::train
