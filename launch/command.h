@@ -49,5 +49,7 @@ std::unique_ptr<Command> make_generate_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_verify_command();
 std::unique_ptr<Command> make_bench_command();
+std::unique_ptr<Command> make_export_command();
+std::unique_ptr<Command> make_import_command();
 
 }  // namespace dm::launch

@@ -19,46 +19,65 @@ model::ModelConfig stored_model_config(const Json& run_config, const std::string
   return config;
 }
 
-LoadedModel load_checkpoint(const std::string& directory) {
-  LoadedModel loaded;
-  loaded.summary = checkpoints::read_summary(directory);
-  const Meta meta = Meta::from_json(loaded.summary.meta, directory);
-  loaded.config = stored_model_config(meta.config, directory);
-
-  std::vector<checkpoints::Piece> pieces;
-  for (const model::ParameterInfo& info : model::parameter_infos(loaded.config))
-    for (const auto& tensor : loaded.summary.tensors) {
-      if (tensor.name != info.name) continue;
-      // The manifest's shape is compared with the config's before anything of that size is allocated.
-      DM_REQUIRE(tensor.global_shape == info.shape, ExitCode::bad_data,
+CheckpointModel open_checkpoint(const std::string& directory) {
+  CheckpointModel opened;
+  opened.summary = checkpoints::read_summary(directory);
+  const Meta meta = Meta::from_json(opened.summary.meta, directory);
+  opened.config = stored_model_config(meta.config, directory);
+  for (const model::ParameterInfo& info : model::parameter_infos(opened.config))
+    for (const auto& tensor : opened.summary.tensors)
+      // Compared before anything of that size is allocated.
+      DM_REQUIRE(tensor.name != info.name || tensor.global_shape == info.shape, ExitCode::bad_data,
                  "{}: the shape of {} does not fit the config stored beside it", directory, info.name);
-      const at::Tensor values = at::empty(info.shape, scalar_type(tensor.dtype));
-      loaded.parameters.emplace(info.name, values);
-      const checkpoints::Box whole{std::vector<int64_t>(info.shape.size(), 0), info.shape};
-      pieces.push_back({info.name, tensor.dtype, info.shape, whole, values.data_ptr()});
-    }
-  checkpoints::load(directory, pieces);
+  return opened;
+}
+
+LoadedModel load_checkpoint(const CheckpointModel& source) {
+  LoadedModel loaded{source.config, {}, source.summary};
+  std::vector<checkpoints::Piece> pieces;
+  for (const model::ParameterInfo& info : model::parameter_infos(loaded.config)) {
+    const DType dtype = source.dtype(info.name);
+    const at::Tensor values = at::empty(info.shape, scalar_type(dtype));
+    loaded.parameters.emplace(info.name, values);
+    const checkpoints::Box whole{std::vector<int64_t>(info.shape.size(), 0), info.shape};
+    pieces.push_back({info.name, dtype, info.shape, whole, values.data_ptr()});
+  }
+  checkpoints::load(source.summary.directory, pieces);
   return loaded;
 }
 
 }  // namespace
 
-LoadedModel load_for_inference(const std::string& directory) {
+DType CheckpointModel::dtype(const std::string& parameter) const {
+  for (const auto& tensor : summary.tensors)
+    if (tensor.name == parameter) return tensor.dtype;
+  DM_FAIL(ExitCode::bad_data, "{}: holds no tensor '{}', which its config says it has", summary.directory,
+          parameter);
+}
+
+void with_newest_checkpoint(const std::string& directory,
+                            const std::function<void(const CheckpointModel&)>& use) {
   const std::filesystem::path path(directory);
   DM_REQUIRE(std::filesystem::is_directory(path), ExitCode::io,
              "{}: no such folder; name a run or one of its checkpoints", directory);
-  if (std::filesystem::exists(path / "COMMIT")) return load_checkpoint(directory);
+  if (std::filesystem::exists(path / "COMMIT")) return use(open_checkpoint(directory));
 
   const std::vector<std::string> candidates = checkpoints::list(directory);
   DM_REQUIRE(!candidates.empty(), ExitCode::bad_data, "{}: holds no committed checkpoint", directory);
   for (const std::string& candidate : candidates) try {
-      return load_checkpoint(candidate);
+      return use(open_checkpoint(candidate));
     } catch (const Error& error) {
       if (!checkpoints::condemns(error)) throw;
       log_warn("{}; trying the checkpoint before it", error.what());
     }
   DM_FAIL(ExitCode::bad_data, "{}: none of its {} checkpoints can be loaded; `diffmamba verify` shows why",
           directory, candidates.size());
+}
+
+LoadedModel load_for_inference(const std::string& directory) {
+  LoadedModel loaded;
+  with_newest_checkpoint(directory, [&](const CheckpointModel& source) { loaded = load_checkpoint(source); });
+  return loaded;
 }
 
 }  // namespace dm::train

@@ -46,6 +46,7 @@ struct TrainConfig {
   double save_every_minutes = 15;
   int64_t telemetry_every = 100;  // steps
   int64_t telemetry_tokens = 1024;
+  std::string init_from;
   std::string ledger;
   std::string trace;
   int64_t trace_steps = 8;
@@ -98,6 +99,10 @@ struct TrainConfig {
     v("telemetry_every", self.telemetry_every,
       "steps between two measurements of the differential layers; 0: none", Range{0, 1e12}, Affects::output);
     v("telemetry_tokens", self.telemetry_tokens, "tokens that such a measurement looks at", Range{1, 1e9},
+      Affects::output);
+    v("init_from", self.init_from,
+      "run or checkpoint, such as `diffmamba import` makes, whose weights a new run begins with; a run that "
+      "is resumed does not look at it",
       Affects::output);
     v("ledger", self.ledger,
       "file that takes one line a step: loss bits, hash of sample ids, digest of the state", Affects::output);

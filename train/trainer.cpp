@@ -17,6 +17,7 @@
 #include "train/gpu_memory.h"
 #include "train/gradient_reducer.h"
 #include "train/host_state.h"
+#include "train/init_from.h"
 #include "train/ledger.h"
 #include "train/reporter.h"
 #include "train/resume.h"
@@ -52,6 +53,7 @@ class Trainer {
  private:
   ExitCode loop();
   std::optional<Meta> restore();
+  void take_weights();
   void start_data(const std::optional<Meta>& stored);
 
   bool finished() const;
@@ -323,6 +325,7 @@ std::optional<Meta> Trainer::restore() {
     parameters_.initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
     log_info("{}: a new run of {} parameters on {} rank(s)", config_.train.run_dir,
              model::parameter_count(config_.model), groups_.all.size());
+    if (!config_.train.init_from.empty()) take_weights();
     return std::nullopt;
   }
   const Meta stored = Meta::from_json(newest->meta, newest->directory);
@@ -338,6 +341,20 @@ std::optional<Meta> Trainer::restore() {
   log_info("{}: going on after step {}, written by {} on {} rank(s)", newest->directory, progress_.step,
            stored.program, stored.world);
   return stored;
+}
+
+/// Of --init-from, whose model must be this one; moments, schedule and data begin anew.
+void Trainer::take_weights() {
+  with_newest_checkpoint(config_.train.init_from, [&](const CheckpointModel& source) {
+    const std::string& from = source.summary.directory;
+    refuse_differences(model_differences(source.config, config_.model), config_.train.allow, from);
+    HostState state(parameters_, optimizer_, HostState::OnCpu::the_arrays);
+    state.pull();
+    checkpoints::load(from, weights_among(state.pieces()));
+    state.push();
+    parameters_.gather_weights();
+    log_info("{}: begins with the weights of {}", config_.train.run_dir, from);
+  });
 }
 
 void Trainer::start_data(const std::optional<Meta>& stored) {
