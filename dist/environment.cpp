@@ -14,6 +14,7 @@
 #include "dist/mpi_check.h"
 #include "dist/mpi_collectives.h"
 #include "dist/mpi_mailbox.h"
+#include "dist/shared_memory.h"
 
 extern "C" char** environ;
 
@@ -110,6 +111,9 @@ Environment::Environment(int& argc, char**& argv) : impl_(std::make_unique<Impl>
     throw;
   }
   set_process_identity(rank(), world());
+  if (local_rank() == 0)
+    for (const std::string& path : remove_orphaned_segments())
+      log_debug("{}: left by a job that was killed; removed", path);
 }
 
 Environment::~Environment() {
