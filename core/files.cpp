@@ -1,7 +1,6 @@
 #include "core/files.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -20,12 +19,6 @@ File File::open(const std::string& path, int flags, int mode) {
   while (fd < 0 && errno == EINTR);
   DM_SYS(fd, "open", path);
   return File(fd, path);
-}
-
-File File::in_memory(const std::string& name) {
-  const int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
-  DM_SYS(fd, "create a file in memory for", name);
-  return File(fd, fmt::format("/proc/self/fd/{}", fd));
 }
 
 File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}

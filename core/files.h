@@ -16,8 +16,6 @@ class File {
   File() = default;
   /// open(2) with O_CLOEXEC; `mode` as in 0644 for files it creates.
   static File open(const std::string& path, int flags, int mode = 0644);
-  /// A file without a name that lives as long as it is open; path() opens it again within this process.
-  static File in_memory(const std::string& name);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();

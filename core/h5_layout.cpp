@@ -330,6 +330,25 @@ int64_t H5Dataset::size_bytes() const { return count() * dm::size_bytes(dtype); 
 
 namespace {
 
+/// libhdf5 never writes to the disk itself: a write that fails there is hidden by it until the process ends,
+/// and then it crashes. It fills this file in memory (sparse: payloads are holes), from which the metadata is
+/// copied. The caller unlinks it as soon as libhdf5, which wants a path, has opened it.
+File memory_file() {
+  std::string failed;
+  for (const std::string directory : {"/dev/shm", "/tmp"}) {
+    std::string path = directory + "/diffmamba-h5-XXXXXX";
+    const int fd = mkostemp(path.data(), O_CLOEXEC);
+    if (fd < 0) {
+      failed = path;
+      continue;
+    }
+    File file = File::open(path, O_RDWR);
+    ::close(fd);
+    return file;
+  }
+  throw_errno(errno, "create a file in memory", failed, __FILE__, __LINE__);
+}
+
 void copy_metadata(const File& from, File& to, const H5Layout& layout) {
   DM_SYS(ftruncate(to.fd(), layout.file_size_bytes), "extend", to.path());
   std::vector<char> buffer(64 << 10);
@@ -359,9 +378,7 @@ H5Layout create_h5(const std::string& path, std::vector<H5Dataset> datasets, con
   DM_CHECK(attributes.size() <= kMaxAttributes, "{}: {} attributes are too many", path, attributes.size());
   File file_on_disk = File::open(path, O_WRONLY | O_CREAT | O_EXCL);
   require_allowed_size(path, datasets);
-  // libhdf5 never writes to the disk itself: a write that fails there is hidden by it until the process ends,
-  // and then it crashes. It fills this file (sparse: payloads are holes), from which the metadata is copied.
-  const File memory = File::in_memory("libhdf5");
+  const File memory = memory_file();
   const H5Lock lock;
   const H5Id access = h5_file_access();
   // Small payloads get places of their own as well, instead of a shared block that ends in unused bytes.
@@ -372,6 +389,7 @@ H5Layout create_h5(const std::string& path, std::vector<H5Dataset> datasets, con
   DM_H5(H5Pset_meta_block_size(access, 4096), path, "set the block size of metadata");
   const H5Id root_creation = group_creation(H5P_FILE_CREATE), creation = group_creation(H5P_GROUP_CREATE);
   H5Id file(H5Fcreate(memory.path().c_str(), H5F_ACC_TRUNC, root_creation, access), H5Fclose);
+  ::unlink(memory.path().c_str());
   DM_REQUIRE(file >= 0, ExitCode::io, "{}: libhdf5 cannot create it in memory: {}", path,
              detail::h5_message());
   {

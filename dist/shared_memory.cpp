@@ -7,11 +7,18 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <string_view>
 
 namespace dm::dist {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Open MPI's segments, and the files in memory that libhdf5 has written to (core/h5_layout.cpp), which have
+/// a name for some milliseconds.
+bool is_leftover_name(std::string_view name) {
+  return name.starts_with("vader_segment.") || name.starts_with("diffmamba-h5-");
+}
 
 /// Inodes that some process of this user maps. Other users' processes cannot map this user's segments.
 std::set<uint64_t> mapped_inodes() {
@@ -43,7 +50,7 @@ std::vector<std::string> remove_orphaned_segments(const std::string& folder, int
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     struct stat info {};
     const std::string path = entry->path().string();
-    if (!entry->path().filename().string().starts_with("vader_segment.") || lstat(path.c_str(), &info) != 0 ||
+    if (!is_leftover_name(entry->path().filename().string()) || lstat(path.c_str(), &info) != 0 ||
         !S_ISREG(info.st_mode) || info.st_uid != getuid() ||
         std::chrono::system_clock::from_time_t(info.st_mtime) > young)
       continue;
