@@ -77,7 +77,7 @@ class EvalCommand final : public Command {
       config.eval_batch = options_.batch;
       const auto model = place(trained, place_, environment.local_rank());
       const train::EvalResult result =
-          train::evaluate(*model, *dataset, config, options_.mask_boundary_loss, *group);
+          train::evaluate(*model, *dataset, config, options_.mask_boundary_loss, train::data_parallel(*group));
       if (environment.rank() == 0) report(result, trained.model.summary);
       return ExitCode::ok;
     });

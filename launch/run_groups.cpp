@@ -42,6 +42,8 @@ RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& l
   const int64_t replica = replicas_->rank();
   shards_ = device_group(replica / shard * tp + tensor_rank);
   if (shard < replicas_->size()) across_ = device_group(replica % shard * tp + tensor_rank);
+  if (tp > 1) tensor_ = device_group(mesh_.group(dist::Axis::tp, environment.rank()));
+  if (mesh_.size(dist::Axis::cp) > 1) context_ = device_group(mesh_.group(dist::Axis::cp, environment.rank()));
 }
 
 void RunGroups::check_tensor_groups() const {
@@ -92,7 +94,13 @@ train::Groups RunGroups::groups() const {
           .shards = *shards_,
           .across = across_.get(),
           .data_rank = place.dp,
-          .data_ranks = mesh_.size(dist::Axis::dp)};
+          .data_ranks = mesh_.size(dist::Axis::dp),
+          .placement = {.tp = mesh_.size(dist::Axis::tp),
+                        .tp_rank = place.tp,
+                        .cp = mesh_.size(dist::Axis::cp),
+                        .cp_rank = place.cp,
+                        .tensor = tensor_.get(),
+                        .context = context_.get()}};
 }
 
 void RunGroups::print_mapping() const {

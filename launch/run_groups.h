@@ -30,7 +30,7 @@ class RunGroups {
   dist::Mesh mesh_;
   bool on_gpu_, over_nccl_;
   int64_t gpu_ = -1;
-  std::unique_ptr<Collectives> all_, replicas_, shards_, across_;
+  std::unique_ptr<Collectives> all_, replicas_, shards_, across_, tensor_, context_;
 };
 
 }  // namespace dm::launch

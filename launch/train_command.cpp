@@ -6,6 +6,7 @@
 #include "launch/start_facts.h"
 #include "launch/threads.h"
 #include "model/config.h"
+#include "model/placement.h"
 #include "train/trainer.h"
 
 namespace dm::launch {
@@ -18,9 +19,8 @@ class TrainCommand final : public Command {
   const char* name() const override { return "train"; }
   const char* summary() const override { return "train a model, or go on with a run that was stopped"; }
   const char* description() const override {
-    return "Trains on one rank, or data-parallel on the ranks that mpirun or srun starts. The same command "
-           "again resumes the\n"
-           "run from its newest checkpoint, on any number of ranks. SIGUSR1, SIGTERM, SIGHUP or Ctrl-C save "
+    return "Trains on one rank, or on those that mpirun or srun starts: data-parallel, and --tp of them share each "
+           "layer,\n--cp of them each row. The same command again resumes the run from its newest checkpoint, on any layout. SIGUSR1, SIGTERM, SIGHUP or Ctrl-C save "
            "and stop "
            "(exit code 75).";
   }
@@ -37,6 +37,7 @@ class TrainCommand final : public Command {
                environment.world() == 1 ? "" : "s", environment.local_world(), config_.train.threads,
                config_.train.threads == 1 ? "" : "s");
       const dist::LayoutConfig& layout = config_.layout;
+      model::check_placement(config_.model, layout.tp, layout.cp, config_.train.length);
       if (environment.world() > 1) {
         const auto group = environment.make_world_group();
         dist::require_agreement(*group, start_facts(config_));

@@ -79,9 +79,24 @@ std::vector<LocalParameter> local_parameters(const ModelConfig& config, const Pl
   return all;
 }
 
+std::vector<LocalParameter> whole_parameters(const std::vector<ParameterInfo>& infos) {
+  std::vector<LocalParameter> all;
+  for (const ParameterInfo& info : infos)
+    all.push_back({info,
+                   info.shape,
+                   {{.begin = std::vector<int64_t>(info.shape.size(), 0),
+                     .shape = info.shape,
+                     .offset = 0,
+                     .places = 1,
+                     .counted = true}}});
+  return all;
+}
+
 void initialise(const ModelConfig& config, const LocalParameter& local, uint64_t seed, at::Tensor values) {
   DM_CHECK(values.sizes().vec() == local.shape && values.is_contiguous(),
            "{}: initial values go to the contiguous local tensor", local.info.name);
+  if (local.whole() && local.shape == local.info.shape)
+    return initialise(config, local.info, seed, 0, values);
   values.zero_();
   const int64_t row = local.info.count() / local.info.shape[0];  // elements of a logical row
   for (const ParameterPiece& piece : local.pieces) {

@@ -37,6 +37,9 @@ struct LocalParameter {
 /// tp_rank matter: context ranks hold the same.
 std::vector<LocalParameter> local_parameters(const ModelConfig& config, const Placement& placement);
 
+/// Parameters that a rank holds whole, each alone.
+std::vector<LocalParameter> whole_parameters(const std::vector<ParameterInfo>& infos);
+
 /// Initial values of the elements that `values` (the local tensor: any float dtype, contiguous, CPU) holds,
 /// bit for bit those of initialise(); zero in the padding.
 void initialise(const ModelConfig& config, const LocalParameter& local, uint64_t seed, at::Tensor values);

@@ -16,25 +16,29 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-/// Adds the targets of some rows, all of one length, to the sums.
-void add_rows(EvalResult& sums, const model::LanguageModel& model, const Rows& rows,
+/// Adds the targets of this rank's piece of some rows, all of one length, to the sums.
+void add_rows(EvalResult& sums, const model::LanguageModel& model, const Rows& whole,
               const std::vector<int32_t>& bytes_of_ids) {
+  const model::Placement& place = model.placement();
+  const Rows rows = whole.piece(place), there = rows.to(model.device());
   at::Tensor per_target;
-  const Rows there = rows.to(model.device());
   model.loss_sum(there.tokens, there.seq_idx, there.mask, &per_target);
   const at::Tensor losses = per_target.to(at::kCPU, at::kDouble).contiguous();       // [B, L]
   const at::Tensor targets = rows.tokens.narrow(1, 1, losses.size(1)).contiguous();  // [B, L]
-  const auto* loss = losses.data_ptr<double>();
-  const auto* target = targets.data_ptr<int64_t>();
-  const auto* counts = rows.mask.data_ptr<uint8_t>();
+  const at::Tensor mask = rows.mask.contiguous();
+  const int64_t length = std::max(whole.seq_idx.size(1), place.cp);
+  const int64_t first = model::context_piece(length, place.cp, place.cp_rank).begin;
+  const auto* loss = losses.const_data_ptr<double>();
+  const auto* target = targets.const_data_ptr<int64_t>();
+  const auto* counts = mask.const_data_ptr<uint8_t>();
   for (int64_t b = 0; b < losses.size(0); ++b)
-    for (int64_t t = 0; t < losses.size(1); ++t, ++loss, ++target, ++counts) {
+    for (int64_t t = first; t < first + losses.size(1); ++t, ++loss, ++target, ++counts) {
       if (*counts == 0) continue;
       sums.nats_by_position[static_cast<size_t>(t)] += *loss;
       ++sums.tokens_by_position[static_cast<size_t>(t)];
       if (!bytes_of_ids.empty()) sums.bytes += bytes_of_ids[static_cast<size_t>(*target)];
     }
-  sums.rows += losses.size(0);
+  if (place.cp_rank == 0) sums.rows += losses.size(0);
 }
 
 void add_ranks(EvalResult& sums, Collectives& group) {
@@ -49,7 +53,7 @@ void add_ranks(EvalResult& sums, Collectives& group) {
 }  // namespace
 
 EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& dataset, const EvalConfig& config,
-                    bool mask_boundary_loss, Collectives& group) {
+                    bool mask_boundary_loss, const Groups& groups) {
   const int64_t length = config.eval_length, targets = dataset.token_count() - 1;
   DM_CHECK(length > 0, "evaluation of rows of {} tokens", length);
   DM_REQUIRE(targets > 0, ExitCode::bad_data, "{}: too short to evaluate on: {} tokens", dataset.path(),
@@ -66,8 +70,8 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
   EvalResult result{.bytes = 0,
                     .nats_by_position = std::vector<double>(static_cast<size_t>(length)),
                     .tokens_by_position = std::vector<int64_t>(static_cast<size_t>(length))};
-  const int64_t end = data::first_row(rows, group.rank() + 1, group.size());
-  for (int64_t row = data::first_row(rows, group.rank(), group.size()); row < end;) {
+  const int64_t end = data::first_row(rows, groups.data_rank + 1, groups.data_ranks);
+  for (int64_t row = data::first_row(rows, groups.data_rank, groups.data_ranks); row < end;) {
     const int64_t full_rows = std::min({config.eval_batch, end - row, targets / length - row});
     if (full_rows > 0) {
       add_rows(result, model, read_rows(dataset, row * length, full_rows, length, mask_boundary_loss), bytes);
@@ -77,7 +81,7 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
     }
     row += std::max<int64_t>(full_rows, 1);
   }
-  add_ranks(result, group);
+  add_ranks(result, groups.replicas);
   for (const double nats : result.nats_by_position) result.nats += nats;
   for (const int64_t tokens : result.tokens_by_position) result.tokens += tokens;
   if (bytes.empty()) result.bytes = -1;

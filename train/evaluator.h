@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "core/collectives.h"
 #include "core/fields.h"
 #include "core/json.h"
 #include "data/dataset.h"
 #include "model/language_model.h"
+#include "train/groups.h"
 
 namespace dm::train {
 
@@ -59,10 +59,10 @@ struct EvalResult {
 };
 
 /// Rows of `config.eval_length` (> 0) tokens from the dataset's start, the last one shorter: together they
-/// predict each token but the first once. Rank r takes a contiguous share of the rows; all ranks get the same
-/// result. Targets that the dataset's loss mask leaves out do not count; mask_boundary_loss leaves out each
+/// predict each token but the first once. Each data rank takes a contiguous share of the rows; all ranks get
+/// the same result. Targets that the dataset's loss mask leaves out do not count; mask_boundary_loss leaves out each
 /// document's first token as well. Documents see each other unless the model's config says `packed`.
 EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& dataset, const EvalConfig& config,
-                    bool mask_boundary_loss, Collectives& group);
+                    bool mask_boundary_loss, const Groups& groups);
 
 }  // namespace dm::train

@@ -37,9 +37,9 @@ at::ScalarType scalar_type(DType dtype) {
   return dtype == DType::f32 ? at::kFloat : at::kDouble;
 }
 
-FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group,
+FlatParameters::FlatParameters(std::vector<model::LocalParameter> parameters, DType dtype, Collectives& group,
                                at::Device device, int64_t bucket_bytes)
-    : infos_(std::move(infos)),
+    : parameters_(std::move(parameters)),
       dtype_(dtype),
       group_(group),
       gather_begun_(!device.is_cpu()),
@@ -47,6 +47,7 @@ FlatParameters::FlatParameters(std::vector<model::ParameterInfo> infos, DType dt
   DM_CHECK(device.is_cpu() || dtype == DType::f32, "{} weights on {}", name(dtype), device.str());
   cut_into_buckets(bucket_bytes);
   allocate(device);
+  find_counted();
 }
 
 void FlatParameters::cut_into_buckets(int64_t bucket_bytes) {
@@ -58,15 +59,15 @@ void FlatParameters::cut_into_buckets(int64_t bucket_bytes) {
     end = bucket.begin + bucket.piece * ranks;
     owned_count_ += bucket.piece;
   };
-  for (size_t i = 0; i < infos_.size(); ++i) {
-    const bool new_layer = i > 0 && infos_[i].depth != infos_[i - 1].depth;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const bool new_layer = i > 0 && parameters_[i].info.depth != parameters_[i - 1].info.depth;
     const bool full = !buckets_.empty() && (end - buckets_.back().begin) * size_bytes(dtype_) >= bucket_bytes;
     if (buckets_.empty() || (new_layer && full)) {
       if (!buckets_.empty()) close();
-      buckets_.push_back({.begin = end, .owned = owned_count_, .depth = infos_[i].depth});
+      buckets_.push_back({.begin = end, .owned = owned_count_, .depth = parameters_[i].info.depth});
     }
     offsets_.push_back(end);
-    end += aligned(infos_[i].count());
+    end += aligned(parameters_[i].count());
   }
   close();
   flat_count_ = end;
@@ -79,12 +80,12 @@ void FlatParameters::allocate(at::Device device) {
   const bool alone = group_.size() == 1;
   owned_weights_ = alone ? weights_ : at::zeros({owned_count_}, options);
   owned_gradients_ = alone ? gradients_ : at::zeros({owned_count_}, options);
-  for (size_t i = 0; i < infos_.size(); ++i) {
-    const int64_t count = infos_[i].count();
-    at::Tensor leaf = weights_.narrow(0, offsets_[i], count).view(infos_[i].shape).detach();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const int64_t count = parameters_[i].count();
+    at::Tensor leaf = weights_.narrow(0, offsets_[i], count).view(parameters_[i].shape).detach();
     leaf.set_requires_grad(true);
-    leaf.mutable_grad() = gradients_.narrow(0, offsets_[i], count).view(infos_[i].shape);
-    leaves_.emplace(infos_[i].name, std::move(leaf));
+    leaf.mutable_grad() = gradients_.narrow(0, offsets_[i], count).view(parameters_[i].shape);
+    leaves_.emplace(parameters_[i].info.name, std::move(leaf));
   }
 }
 
@@ -92,9 +93,9 @@ std::vector<Slice> FlatParameters::slices(const Bucket& bucket, int64_t rank) co
   const int64_t first = bucket.begin + rank * bucket.piece, last = first + bucket.piece;
   std::vector<Slice> result;
   const auto start = std::upper_bound(offsets_.begin(), offsets_.end(), first) - offsets_.begin() - 1;
-  for (auto i = static_cast<size_t>(start); i < infos_.size() && offsets_[i] < last; ++i) {
+  for (auto i = static_cast<size_t>(start); i < parameters_.size() && offsets_[i] < last; ++i) {
     const int64_t begin = std::max(first, offsets_[i]);
-    const int64_t end = std::min(last, offsets_[i] + infos_[i].count());
+    const int64_t end = std::min(last, offsets_[i] + parameters_[i].count());
     if (begin < end)
       result.push_back(
           {static_cast<int64_t>(i), begin - offsets_[i], end - offsets_[i], bucket.owned + begin - first});
@@ -111,12 +112,34 @@ std::vector<Slice> FlatParameters::slices(int64_t rank) const {
   return result;
 }
 
+void FlatParameters::find_counted() {
+  const auto all_count = [](const model::LocalParameter& parameter) {
+    return std::all_of(parameter.pieces.begin(), parameter.pieces.end(),
+                       [](const model::ParameterPiece& piece) { return piece.counted; });
+  };
+  if (std::all_of(parameters_.begin(), parameters_.end(), all_count)) {
+    counted_ = {{0, owned_count_}};  // the padding between them is zero
+    return;
+  }
+  for (const Slice& slice : slices(rank()))
+    for (const model::ParameterPiece& piece : parameters_[static_cast<size_t>(slice.parameter)].pieces) {
+      const int64_t begin = std::max(slice.begin, piece.offset);
+      const int64_t end = std::min(slice.end, piece.offset + piece.count());
+      if (!piece.counted || begin >= end) continue;
+      const int64_t at = slice.offset + begin - slice.begin;
+      if (!counted_.empty() && counted_.back().second == at)
+        counted_.back().second += end - begin;
+      else
+        counted_.emplace_back(at, at + end - begin);
+    }
+}
+
 void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed) {
-  for (size_t i = 0; i < infos_.size(); ++i) {
-    at::Tensor values = weights_.narrow(0, offsets_[i], infos_[i].count());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    at::Tensor values = weights_.narrow(0, offsets_[i], parameters_[i].count()).view(parameters_[i].shape);
     const at::Tensor host =
         device().is_cpu() ? values : at::empty(values.sizes(), values.options().device(at::kCPU));
-    model::initialise(config, infos_[i], seed, 0, host);
+    model::initialise(config, parameters_[i], seed, host);
     if (!device().is_cpu()) values.copy_(host);
   }
   if (group_.size() == 1) return;
@@ -142,23 +165,30 @@ void FlatParameters::reduce_gradients() {
 }
 
 void FlatParameters::check_gradients() const {
-  for (size_t i = 0; i < infos_.size(); ++i)
-    DM_CHECK(leaves_.at(infos_[i].name).grad().data_ptr() == at(gradients_.data_ptr(), offsets_[i]),
-             "the gradient of {} left the flat buffer", infos_[i].name);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    DM_CHECK(leaves_.at(parameters_[i].info.name).grad().data_ptr() == at(gradients_.data_ptr(), offsets_[i]),
+             "the gradient of {} left the flat buffer", parameters_[i].info.name);
 }
 
 double FlatParameters::owned_gradient_squares() const {
-  if (!device().is_cpu()) return kernels::square_sum_cuda(owned_gradients_).sum.item<double>();
-  const void* gradients = owned_gradients_.data_ptr();
-  return dtype_ == DType::f32 ? square_sum(static_cast<const float*>(gradients), owned_count_)
-                              : square_sum(static_cast<const double*>(gradients), owned_count_);
+  double sum = 0;
+  for (const auto& [begin, end] : counted_) {
+    const at::Tensor range = owned_gradients_.narrow(0, begin, end - begin);
+    if (!range.is_cpu())
+      sum += kernels::square_sum_cuda(range).sum.item<double>();
+    else if (dtype_ == DType::f32)
+      sum += square_sum(range.const_data_ptr<float>(), range.numel());
+    else
+      sum += square_sum(range.const_data_ptr<double>(), range.numel());
+  }
+  return sum;
 }
 
 std::string FlatParameters::first_non_finite_gradient() const {
   for (const Slice& slice : slices(rank())) {
     const at::Tensor gradient = owned_gradients_.narrow(0, slice.offset, slice.count());
     if (!at::isfinite(gradient).all().item<bool>())
-      return fmt::format("gradient of {} not finite", infos_[static_cast<size_t>(slice.parameter)].name);
+      return fmt::format("gradient of {} not finite", parameters_[static_cast<size_t>(slice.parameter)].info.name);
   }
   return "its share of the gradient finite";
 }

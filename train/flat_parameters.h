@@ -14,18 +14,19 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/collectives.h"
-#include "model/language_model.h"
+#include "model/local_parameters.h"
 #include "train/trace.h"
 
 namespace dm::train {
 
 /// A part of one parameter inside what one rank owns.
 struct Slice {
-  int64_t parameter;  // index into infos()
-  int64_t begin;      // elements [begin, end) of the row-major parameter
+  int64_t parameter;  // index into parameters()
+  int64_t begin;      // elements [begin, end) of the row-major local tensor
   int64_t end;
   int64_t offset;  // of `begin` within the rank's owned array
   int64_t count() const { return end - begin; }
@@ -50,10 +51,16 @@ class FlatParameters {
   /// Weights and gradients are zero. `dtype` is f32 or f64 on the CPU, f32 on a GPU. Weights and the
   /// optimizer's state are cut over the ranks of `group`, which moves memory of `device` and outlives this
   /// object.
-  FlatParameters(std::vector<model::ParameterInfo> infos, DType dtype, Collectives& group,
+  FlatParameters(std::vector<model::LocalParameter> parameters, DType dtype, Collectives& group,
                  at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes);
 
-  const std::vector<model::ParameterInfo>& infos() const { return infos_; }
+  /// The same of parameters that are held whole.
+  FlatParameters(const std::vector<model::ParameterInfo>& infos, DType dtype, Collectives& group,
+                 at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes)
+      : FlatParameters(model::whole_parameters(infos), dtype, group, device, bucket_bytes) {}
+
+  /// What the ranks of the group hold, each of them the same.
+  const std::vector<model::LocalParameter>& parameters() const { return parameters_; }
   DType dtype() const { return dtype_; }
   /// The leaves, each with its gradient defined: backward() adds into the flat buffer.
   const model::Parameters& leaves() const { return leaves_; }
@@ -86,7 +93,8 @@ class FlatParameters {
   /// Throws ExitCode::internal where a backward pass replaced a leaf's gradient instead of adding to it: the
   /// flat buffer would be left behind, unseen.
   void check_gradients() const;
-  /// Sum of squares of the owned gradients in float64, the same for any number of threads.
+  /// Sum of squares in float64 of the owned gradients that count here (model::ParameterPiece), the same for
+  /// any number of threads.
   double owned_gradient_squares() const;
   /// For the log after a step that was not finite: which of the owned gradients is the first that is not.
   std::string first_non_finite_gradient() const;
@@ -99,13 +107,15 @@ class FlatParameters {
  private:
   void cut_into_buckets(int64_t bucket_bytes);
   void allocate(at::Device device);
+  void find_counted();
 
-  std::vector<model::ParameterInfo> infos_;
+  std::vector<model::LocalParameter> parameters_;
   DType dtype_;
   Collectives& group_;
   std::vector<int64_t> offsets_;  // of each parameter in the flat buffers
   std::vector<Bucket> buckets_;
   int64_t flat_count_ = 0, owned_count_ = 0;
+  std::vector<std::pair<int64_t, int64_t>> counted_;  // ranges of the owned array whose gradients count here
   at::Tensor weights_, gradients_;              // [flat_count]
   at::Tensor owned_weights_, owned_gradients_;  // [owned_count]; alone, the flat buffers themselves
   model::Parameters leaves_;

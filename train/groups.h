@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/collectives.h"
+#include "model/placement.h"
 
 namespace dm::train {
 
@@ -16,6 +17,7 @@ struct Groups {
   Collectives* across = nullptr;
   int64_t data_rank = 0;  // which share of every batch this rank works on, and how many shares there are
   int64_t data_ranks = 1;
+  model::Placement placement = {};  // within that share, with groups for device memory
 };
 
 /// The layout that needs no more than one group: data parallel over all of `group`, on the CPU.

@@ -1,27 +1,43 @@
 #include "train/host_state.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
 
 namespace dm::train {
 namespace {
 
-void add_pieces(std::vector<checkpoints::Piece>& pieces, const FlatParameters& parameters,
-                const std::string& prefix, void* range) {
-  for (const Slice& slice : parameters.slices(parameters.rank())) {
-    const model::ParameterInfo& info = parameters.infos()[static_cast<size_t>(slice.parameter)];
-    int64_t offset = slice.offset;  // boxes of a flat range follow each other in it
-    for (checkpoints::Box& box : checkpoints::boxes_of_range(info.shape, slice.begin, slice.end)) {
-      const int64_t count = box.count();
-      pieces.push_back(
-          {prefix + info.name, parameters.dtype(), info.shape, std::move(box), parameters.at(range, offset)});
-      offset += count;
-    }
-    DM_CHECK(offset == slice.offset + slice.count(), "{}: boxes hold {} elements of {}", info.name,
-             offset - slice.offset, slice.count());
-  }
+/// Elements [begin, end) of a piece's row-major box as boxes of the logical parameter.
+std::vector<checkpoints::Box> boxes_inside(const model::ParameterPiece& piece, int64_t begin, int64_t end) {
+  std::vector<checkpoints::Box> boxes = checkpoints::boxes_of_range(piece.shape, begin, end);
+  for (checkpoints::Box& box : boxes)
+    for (size_t d = 0; d < box.offset.size(); ++d) box.offset[d] += piece.begin[d];
+  return boxes;
 }
 
 }  // namespace
+
+void HostState::add_pieces(std::vector<checkpoints::Piece>& pieces, Purpose purpose,
+                           const std::string& prefix, void* range) const {
+  for (const Slice& slice : parameters_.slices(parameters_.rank())) {
+    const model::LocalParameter& parameter =
+        parameters_.parameters()[static_cast<size_t>(slice.parameter)];
+    for (const model::ParameterPiece& piece : parameter.pieces) {
+      if (purpose == Purpose::store && !piece.counted) continue;
+      const int64_t begin = std::max(slice.begin, piece.offset);
+      const int64_t end = std::min(slice.end, piece.offset + piece.count());
+      if (begin >= end) continue;
+      int64_t offset = slice.offset + begin - slice.begin;  // boxes of a flat range follow each other in it
+      for (checkpoints::Box& box : boxes_inside(piece, begin - piece.offset, end - piece.offset)) {
+        const int64_t count = box.count();
+        pieces.push_back({prefix + parameter.info.name, parameters_.dtype(), parameter.info.shape,
+                          std::move(box), parameters_.at(range, offset)});
+        offset += count;
+      }
+    }
+  }
+}
 
 HostState::HostState(FlatParameters& parameters, const ShardedOptimizer& optimizer, OnCpu on_cpu)
     : parameters_(parameters), optimizer_(optimizer) {
@@ -65,12 +81,12 @@ int64_t HostState::size_bytes() const {
   return total;
 }
 
-std::vector<checkpoints::Piece> HostState::pieces() const {
+std::vector<checkpoints::Piece> HostState::pieces(Purpose purpose) const {
   std::vector<checkpoints::Piece> pieces;
-  add_pieces(pieces, parameters_, "", ranges_.front());
+  add_pieces(pieces, purpose, "", ranges_.front());
   const std::vector<std::string>& names = optimizer_.slot_names();
   for (size_t slot = 0; slot < names.size(); ++slot)
-    add_pieces(pieces, parameters_, names[slot] + "/", ranges_[slot + 1]);
+    add_pieces(pieces, purpose, names[slot] + "/", ranges_[slot + 1]);
   return pieces;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "checkpoints/state.h"
@@ -33,10 +34,14 @@ class HostState {
   int64_t size_bytes() const;
   /// 0: the weights, then the slots; FlatParameters::owned_count() elements each.
   const std::vector<void*>& ranges() const { return ranges_; }
-  /// The same as a checkpoint sees it: each parameter under its own name, each slot as "SLOT/PARAMETER".
-  std::vector<checkpoints::Piece> pieces() const;
+  /// The same as a checkpoint sees it: each parameter under its own name, each slot as "SLOT/PARAMETER". To be
+  /// stored: each element on one rank. To be filled: all that this rank owns.
+  enum class Purpose { store, fill };
+  std::vector<checkpoints::Piece> pieces(Purpose purpose) const;
 
  private:
+  void add_pieces(std::vector<checkpoints::Piece>& pieces, Purpose purpose, const std::string& prefix,
+                  void* range) const;
   bool on_gpu() const { return !owned_.front().is_cpu(); }
 
   FlatParameters& parameters_;

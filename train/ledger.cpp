@@ -69,9 +69,9 @@ std::optional<std::string> first_difference(const std::vector<LedgerLine>& expec
   return std::nullopt;
 }
 
-Ledger::Ledger(const std::string& path, int64_t last_step, Collectives& group)
-    : on_(!path.empty()), group_(group) {
-  if (!on_ || group.rank() != 0) return;
+Ledger::Ledger(const std::string& path, int64_t last_step, const Groups& groups)
+    : on_(!path.empty()), groups_(groups) {
+  if (!on_ || groups.all.rank() != 0) return;
   const auto step_of = [&](std::string_view line) -> std::optional<int64_t> {
     try {
       return parse_ledger_line(line, path).step;
@@ -85,11 +85,19 @@ Ledger::Ledger(const std::string& path, int64_t last_step, Collectives& group)
 void Ledger::append(int64_t step, double loss, const std::vector<uint64_t>& sample_ids,
                     FlatParameters& parameters, const ShardedOptimizer& optimizer) {
   if (!on_) return;
+  // Ranks that share a row all have its id: one of them tells it.
+  const bool tells = groups_.placement.cp_rank == 0;
   const std::string mine(reinterpret_cast<const char*>(sample_ids.data()),
-                         sample_ids.size() * sizeof(uint64_t));
+                         tells ? sample_ids.size() * sizeof(uint64_t) : 0);
   Hasher samples;
-  for (const std::string& ids : group_.gather_text(mine)) samples.update(ids);
-  const Hash128 state = state_digest(parameters, optimizer, group_);
+  for (const std::string& ids : groups_.replicas.gather_text(mine)) samples.update(ids);
+  Hash128 state = state_digest(parameters, optimizer, groups_.replicas);
+  if (groups_.placement.tp > 1) {  // each tensor rank's state is another: one hash of all of them
+    const bool leads = groups_.replicas.rank() == 0;
+    Hasher states;
+    for (const std::string& text : groups_.all.gather_text(leads ? hex(state) : "")) states.update(text);
+    state = states.digest_128();
+  }
   if (file_) file_->append(LedgerLine{step, loss, samples.digest_64(), state}.text());
 }
 

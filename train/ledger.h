@@ -5,7 +5,7 @@
 //
 // step; bits of the mean loss as float64; XXH3-64 of the global batch's sample ids in row order (u64le);
 // XXH3-128 of the state after the step: weights, then each optimizer slot, parameter by parameter in forward
-// order, little-endian, no padding. Neither the number of ranks nor of threads enters, beyond the rounding of
+// order, little-endian, no padding; on several tensor ranks, XXH3-128 of their digests' texts. Neither the number of ranks nor of threads enters, beyond the rounding of
 // the numbers themselves.
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/collectives.h"
 #include "core/hash.h"
+#include "train/groups.h"
 #include "train/sharded_optimizer.h"
 #include "train/step_log.h"
 
@@ -47,8 +47,7 @@ std::optional<std::string> first_difference(const std::vector<LedgerLine>& expec
 /// The file of a running training; writes on rank 0, does nothing without a path.
 class Ledger {
  public:
-  /// `group`: the ranks that hold the same weights, host memory.
-  Ledger(const std::string& path, int64_t last_step, Collectives& group);
+  Ledger(const std::string& path, int64_t last_step, const Groups& groups);
 
   /// All ranks call it: the hashes are of all ranks' samples and state.
   void append(int64_t step, double loss, const std::vector<uint64_t>& sample_ids, FlatParameters& parameters,
@@ -56,7 +55,7 @@ class Ledger {
 
  private:
   bool on_;
-  Collectives& group_;
+  Groups groups_;
   std::optional<StepLog> file_;
 };
 

@@ -24,4 +24,15 @@ Rows read_rows(const data::Dataset& dataset, int64_t begin, int64_t rows, int64_
   return result;
 }
 
+Rows Rows::piece(const model::Placement& placement) const {
+  if (placement.cp == 1) return *this;
+  Rows all = *this;
+  if (const int64_t missing = placement.cp - seq_idx.size(1); missing > 0)
+    all = {at::constant_pad_nd(tokens, {0, missing}), at::constant_pad_nd(seq_idx, {0, missing}),
+           at::constant_pad_nd(mask, {0, missing})};
+  const model::TokenRange range = model::context_piece(all.seq_idx.size(1), placement.cp, placement.cp_rank);
+  return {all.tokens.narrow(1, range.begin, range.count() + 1),
+          all.seq_idx.narrow(1, range.begin, range.count()), all.mask.narrow(1, range.begin, range.count())};
+}
+
 }  // namespace dm::train

@@ -7,10 +7,14 @@
 #include <cstdint>
 
 #include "data/dataset.h"
+#include "model/placement.h"
 
 namespace dm::train {
 
 struct Rows {
+  /// A context rank's piece of each row; rows shorter than there are ranks are made longer first, by targets
+  /// that do not count.
+  Rows piece(const model::Placement& placement) const;
   Rows to(at::Device device) const { return {tokens.to(device), seq_idx.to(device), mask.to(device)}; }
 
   at::Tensor tokens;   // [B, L + 1] int64

@@ -9,7 +9,7 @@ ShardedOptimizer::ShardedOptimizer(const OptimizerConfig& config, FlatParameters
   if (parameters.device().is_cpu()) return;
   GpuRange range{parameters.owned_weights(), parameters.owned_gradients(), slots_, {}};
   for (const Slice& slice : parameters.slices(parameters.rank()))
-    if (parameters.infos()[static_cast<size_t>(slice.parameter)].decay)
+    if (parameters.parameters()[static_cast<size_t>(slice.parameter)].info.decay)
       range.decayed.emplace_back(slice.offset, slice.offset + slice.count());
   on_gpu_ = optimizer_->on_gpu(range);
 }
@@ -27,7 +27,7 @@ void ShardedOptimizer::update(double lr, double grad_scale) {
                       .gradient = parameters_.at(gradients.data_ptr(), slice.offset),
                       .slots = {},
                       .count = slice.count(),
-                      .decay = parameters_.infos()[static_cast<size_t>(slice.parameter)].decay};
+                      .decay = parameters_.parameters()[static_cast<size_t>(slice.parameter)].info.decay};
     for (const at::Tensor& slot : slots_)
       piece.slots.push_back(parameters_.at(slot.data_ptr(), slice.offset));
     optimizer_->update(piece, step);

@@ -7,10 +7,14 @@
 namespace dm::train {
 namespace {
 
-/// An array of the batch that a micro-step reads: rows [first, first + rows) of it, brought to `to`.
+/// An array of the batch that a micro-step reads: of its rows of `width` from `first` on, the columns from
+/// `column` on that `staged` has room for, brought to `to`.
 template <class T>
-void bring(const std::vector<T>& values, int64_t first, at::Tensor& staged, at::Tensor& to) {
-  std::copy_n(values.begin() + first * staged.size(1), staged.numel(), staged.data_ptr<T>());
+void bring(const std::vector<T>& values, int64_t width, int64_t first, int64_t column, at::Tensor& staged,
+           at::Tensor& to) {
+  T* row = staged.data_ptr<T>();
+  for (int64_t r = 0; r < staged.size(0); ++r, row += staged.size(1))
+    std::copy_n(values.begin() + (first + r) * width + column, staged.size(1), row);
   if (!to.is_same(staged)) to.copy_(staged, /*non_blocking=*/true);
 }
 
@@ -62,14 +66,16 @@ BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
 }
 
 LocalLoss BatchPasses::run(const data::Batch& batch) {
+  const model::Placement& place = model_.placement();
+  const model::TokenRange piece = model::context_piece(batch.length, place.cp, place.cp_rank);
   nats_.zero_();
   for (int64_t first = 0; first < batch.rows; first += micro_batch_) {
     // What the micro-step before still has to read is waited for before it is overwritten.
     if (first > 0) kernels::wait_for_gpu();
-    Micro& micro = this->micro(std::min(micro_batch_, batch.rows - first), batch.length);
-    bring(batch.tokens, first, micro.tokens.staged, micro.tokens.used);
-    bring(batch.seq_idx, first, micro.seq_idx.staged, micro.seq_idx.used);
-    bring(batch.loss_mask, first, micro.mask.staged, micro.mask.used);
+    Micro& micro = this->micro(std::min(micro_batch_, batch.rows - first), piece.count());
+    bring(batch.tokens, batch.length + 1, first, piece.begin, micro.tokens.staged, micro.tokens.used);
+    bring(batch.seq_idx, batch.length, first, piece.begin, micro.seq_idx.staged, micro.seq_idx.used);
+    bring(batch.loss_mask, batch.length, first, piece.begin, micro.mask.staged, micro.mask.used);
     if (reducer_ && first + micro_batch_ >= batch.rows) reducer_->last_pass_begins();
     micro.graph.run([&] {
       const at::Tensor nats =
@@ -79,8 +85,12 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
     });
   }
   if (reducer_) reducer_->finish();  // before the GPU is waited for: the exchanges go on beside the pass
-  const double targets = static_cast<double>(std::count_if(batch.loss_mask.begin(), batch.loss_mask.end(),
-                                                           [](uint8_t counts) { return counts != 0; }));
+  double targets = 0;
+  for (int64_t row = 0; row < batch.rows; ++row) {
+    const auto begin = batch.loss_mask.begin() + row * batch.length + piece.begin;
+    targets += static_cast<double>(
+        std::count_if(begin, begin + piece.count(), [](uint8_t counts) { return counts != 0; }));
+  }
   return {nats_.item<double>(), targets};
 }
 

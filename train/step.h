@@ -15,7 +15,7 @@
 namespace dm::train {
 
 struct LocalLoss {
-  double nats = 0;     // summed over this rank's counted targets
+  double nats = 0;     // summed over the counted targets of this rank's piece of its rows
   double targets = 0;  // how many those are
 };
 

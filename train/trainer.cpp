@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -57,6 +58,7 @@ class Trainer {
   void start_data(const std::optional<Meta>& stored);
 
   bool finished() const;
+  LocalLoss run_passes(const data::Batch& batch);
   StepFacts gather_facts(const LocalLoss& local) const;
   double learning_rate() const;
   double clip_factor(const StepFacts& facts) const;
@@ -82,11 +84,13 @@ class Trainer {
   Failures failures_;
   FlatParameters parameters_;
   ShardedOptimizer optimizer_;
+  const model::SharedGradients shared_gradients_;
   GradientReducer reducer_;
   Saver saver_;
   StepGuard guard_;
   model::LanguageModel model_;
   BatchPasses passes_;
+  std::map<std::string, at::Tensor> gradients_;  // of the leaves
   Trace trace_;
   Progress progress_;
   DataIdentity data_identity_;
@@ -107,7 +111,7 @@ ExitCode Trainer::loop() {
     return ExitCode::ok;
   }
   Reporter reporter(config_, progress_, speaks());
-  Ledger ledger(config_.train.ledger, progress_.step, groups_.replicas);
+  Ledger ledger(config_.train.ledger, progress_.step, groups_);
   while (!finished()) {
     evaluate_if_due(reporter);
 
@@ -115,10 +119,10 @@ ExitCode Trainer::loop() {
     trace_.step_begins();
     const data::Batch batch = loader_->next();
     parameters_.zero_gradients();
-    const LocalLoss local = passes_.run(batch);
+    const LocalLoss local = run_passes(batch);
     const double exposed_ms = reducer_.exposed_ms() + parameters_.gather_ms();
     // From here on all ranks know the same, and decide alike.
-    const StepFacts facts = agree(gather_facts(local), groups_.replicas);
+    const StepFacts facts = agree(gather_facts(local), groups_.all);
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate(), clip = clip_factor(facts);
     if (verdict == Verdict::update) {
@@ -146,7 +150,7 @@ ExitCode Trainer::loop() {
   save_and_wait(reporter);
   if (data_.held_out() != nullptr)
     reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
-                                                 config_.train.mask_boundary_loss, groups_.replicas));
+                                                 config_.train.mask_boundary_loss, groups_));
   log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
   if (config_.train.device == "cuda")
     log_info("GPU memory: tensors held {:.1f} GiB at most",
@@ -173,11 +177,21 @@ bool Trainer::finished() const {
   return time_up_ || (total > 0 && progress_.step >= total);
 }
 
+LocalLoss Trainer::run_passes(const data::Batch& batch) {
+  const LocalLoss local = passes_.run(batch);
+  if (shared_gradients_.count() == 0) return local;
+  // Before ranks of other shares get them, tensor ranks add up what several of them have a part of.
+  shared_gradients_.sum(gradients_);
+  reducer_.finish();
+  return local;
+}
+
 StepFacts Trainer::gather_facts(const LocalLoss& local) const {
   const TrainConfig& train = config_.train;
+  const bool counts = groups_.placement.tp_rank == 0;  // of tensor ranks, which all know the same loss, one
   const double minutes = (seconds_before_ + attempt_.seconds()) / 60;
-  return {.nats = local.nats,
-          .targets = local.targets,
+  return {.nats = counts ? local.nats : 0,
+          .targets = counts ? local.targets : 0,
           .gradient_squares = owns() ? parameters_.owned_gradient_squares() : 0,
           .stop = stop_requested() != StopRequest::none,
           .save_due = speaks() && train.save_every_minutes > 0 &&
@@ -228,20 +242,22 @@ void Trainer::evaluate_if_due(Reporter& reporter) const {
   const int64_t every = config_.train.eval_every;
   if (every == 0 || progress_.step == 0 || progress_.step % every != 0) return;
   reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
-                                               config_.train.mask_boundary_loss, groups_.replicas));
+                                               config_.train.mask_boundary_loss, groups_));
 }
 
 void Trainer::measure_difference_if_due(Reporter& reporter) const {
   const TrainConfig& train = config_.train;
-  if (!speaks() || train.telemetry_every == 0 || progress_.step % train.telemetry_every != 0) return;
+  const bool due = train.telemetry_every > 0 && progress_.step % train.telemetry_every == 0;
+  if (!due || groups_.data_rank != 0) return;
   // Always the same tokens, so that a curve over steps shows the weights alone.
   const data::Dataset& dataset = data_.held_out() != nullptr ? *data_.held_out() : data_.first();
   const int64_t available = std::min(train.telemetry_tokens, dataset.token_count() - 1);
   const int64_t length = std::min(train.length, available);
-  const Rows rows =
-      read_rows(dataset, 0, available / length, length, /*mask_boundary_loss=*/false).to(model_.device());
+  const Rows rows = read_rows(dataset, 0, available / length, length, /*mask_boundary_loss=*/false)
+                        .piece(groups_.placement)
+                        .to(model_.device());
   reporter.difference(progress_.step,
-                      model_.difference_stats(rows.tokens.narrow(1, 0, length), rows.seq_idx));
+                      model_.difference_stats(rows.tokens.narrow(1, 0, rows.seq_idx.size(1)), rows.seq_idx));
 }
 
 // ---- checkpoints ----
@@ -300,16 +316,18 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       store_(config.train.run_dir, config.checkpoint, *save_group_),
       log_(config.train.run_dir, groups.all.rank()),
       failures_(config.train.run_dir, speaks()),
-      parameters_(model::parameter_infos(config.model), parse_dtype(config.train.dtype, "--dtype"),
+      parameters_(model::local_parameters(config.model, groups.placement), parse_dtype(config.train.dtype, "--dtype"),
                   groups.shards, at::Device(config.train.device), bucket_bytes(config.train)),
       optimizer_(config.optimizer, parameters_),
+      shared_gradients_(config.model, groups.placement),
       reducer_(parameters_, groups.across),
       saver_(store_, parameters_, optimizer_, owns()),
       guard_(config.train.spike_sigma, config.train.spike_window),
-      model_(config.model, parameters_.leaves(), activation_type(config.train)),
+      model_(config.model, parameters_.leaves(), activation_type(config.train), groups.placement),
       passes_(model_, config.train.micro_batch),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
-  passes_.reduce_with(reducer_);
+  for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
+  if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
   const std::optional<Meta> stored = restore();
   model_.weights_changed();
   start_data(stored);
@@ -331,7 +349,7 @@ std::optional<Meta> Trainer::restore() {
   const Meta stored = Meta::from_json(newest->meta, newest->directory);
   refuse_differences(config_differences(stored, config_), config_.train.allow, newest->directory);
   HostState state(parameters_, optimizer_, HostState::OnCpu::the_arrays);
-  checkpoints::load(newest->directory, state.pieces());
+  checkpoints::load(newest->directory, state.pieces(HostState::Purpose::fill));
   state.push();
   parameters_.gather_weights();
   optimizer_.set_updates(stored.updates);

@@ -32,7 +32,7 @@ std::vector<double> row_nats(const TinyModel& tiny, const Rows& row) {
 TEST(Evaluator, PredictsEachTokenButTheFirstOnce) {
   const TinyModel tiny(1);
   const MemoryDataset dataset(61, 9);  // 60 targets: three rows of 17 and one of 9
-  const EvalResult result = evaluate(tiny.model, dataset, config(17, 2), false, *tiny.group);
+  const EvalResult result = evaluate(tiny.model, dataset, config(17, 2), false, data_parallel(*tiny.group));
   EXPECT_EQ(result.rows, 4);
   EXPECT_EQ(result.tokens, 60);
 
@@ -53,13 +53,13 @@ TEST(Evaluator, PredictsEachTokenButTheFirstOnce) {
 TEST(Evaluator, CountsBytesWithoutDocumentEndsAndOnlyWhereTheyAreKnown) {
   const TinyModel tiny(1);
   const MemoryDataset dataset(100, 9);
-  const EvalResult result = evaluate(tiny.model, dataset, config(16, 4), false, *tiny.group);
+  const EvalResult result = evaluate(tiny.model, dataset, config(16, 4), false, data_parallel(*tiny.group));
   const auto ends = std::count(dataset.tokens().begin() + 1, dataset.tokens().end(), MemoryDataset::kEos);
   ASSERT_GT(ends, 2);
   EXPECT_EQ(result.bytes, 99 - ends);
   EXPECT_NEAR(result.bits_per_byte(), result.nats / std::log(2.0) / static_cast<double>(99 - ends), 1e-12);
   const EvalResult other =
-      evaluate(tiny.model, MemoryDataset(100, 9, "bpe.json"), config(16, 4), false, *tiny.group);
+      evaluate(tiny.model, MemoryDataset(100, 9, "bpe.json"), config(16, 4), false, data_parallel(*tiny.group));
   EXPECT_EQ(other.bytes, -1);
   EXPECT_TRUE(std::isnan(other.bits_per_byte()));
   EXPECT_FALSE(other.to_json().contains("bits_per_byte"));
@@ -69,25 +69,25 @@ TEST(Evaluator, CountsBytesWithoutDocumentEndsAndOnlyWhereTheyAreKnown) {
 TEST(Evaluator, MasksAreObeyed) {
   const TinyModel tiny(1);
   MemoryDataset dataset(61, 9);
-  const EvalResult all = evaluate(tiny.model, dataset, config(17, 8), false, *tiny.group);
-  const EvalResult no_boundaries = evaluate(tiny.model, dataset, config(17, 8), true, *tiny.group);
+  const EvalResult all = evaluate(tiny.model, dataset, config(17, 8), false, data_parallel(*tiny.group));
+  const EvalResult no_boundaries = evaluate(tiny.model, dataset, config(17, 8), true, data_parallel(*tiny.group));
   EXPECT_EQ(no_boundaries.tokens, 60 - static_cast<int64_t>(dataset.document_starts(0, 61).size()));
   std::vector<uint8_t> mask(61, 0);
   mask[5] = mask[40] = 1;  // as targets: positions 4 of row 0 and 5 of row 2
   dataset.set_loss_mask(mask);
-  const EvalResult two = evaluate(tiny.model, dataset, config(17, 8), false, *tiny.group);
+  const EvalResult two = evaluate(tiny.model, dataset, config(17, 8), false, data_parallel(*tiny.group));
   EXPECT_EQ(two.tokens, 2);
   EXPECT_EQ(two.tokens_by_position[4], 1);
   EXPECT_EQ(two.tokens_by_position[5], 1);
   EXPECT_LT(two.nats, all.nats);
   dataset.set_loss_mask(std::vector<uint8_t>(61, 0));
-  EXPECT_TRUE(std::isnan(evaluate(tiny.model, dataset, config(17, 8), false, *tiny.group).nats_per_token()));
+  EXPECT_TRUE(std::isnan(evaluate(tiny.model, dataset, config(17, 8), false, data_parallel(*tiny.group)).nats_per_token()));
 }
 
 TEST(Evaluator, BucketsAreByPowersOfTwoAndCoverAllPositions) {
   const TinyModel tiny(1);
   const MemoryDataset dataset(200, 9);
-  const EvalResult result = evaluate(tiny.model, dataset, config(11, 8), false, *tiny.group);
+  const EvalResult result = evaluate(tiny.model, dataset, config(11, 8), false, data_parallel(*tiny.group));
   const auto buckets = result.buckets();
   const std::vector<std::pair<int64_t, int64_t>> expected{{0, 1}, {1, 2}, {2, 4}, {4, 8}, {8, 11}};
   ASSERT_EQ(buckets.size(), expected.size());
@@ -105,12 +105,12 @@ TEST(Evaluator, BucketsAreByPowersOfTwoAndCoverAllPositions) {
 TEST(Evaluator, RowsMayBeLimitedAndOddSizesWork) {
   const TinyModel tiny(1);
   const MemoryDataset dataset(61, 9);
-  EXPECT_EQ(evaluate(tiny.model, dataset, config(17, 8, 2), false, *tiny.group).tokens, 34);
-  EXPECT_EQ(evaluate(tiny.model, dataset, config(17, 8, 99), false, *tiny.group).tokens, 60);
-  EXPECT_EQ(evaluate(tiny.model, dataset, config(1, 7), false, *tiny.group).tokens, 60);
-  EXPECT_EQ(evaluate(tiny.model, dataset, config(500, 7), false, *tiny.group).tokens, 60);
-  EXPECT_EQ(evaluate(tiny.model, MemoryDataset(2, 9), config(500, 7), false, *tiny.group).tokens, 1);
-  EXPECT_THROW(evaluate(tiny.model, MemoryDataset(1, 9), config(4, 7), false, *tiny.group), Error);
+  EXPECT_EQ(evaluate(tiny.model, dataset, config(17, 8, 2), false, data_parallel(*tiny.group)).tokens, 34);
+  EXPECT_EQ(evaluate(tiny.model, dataset, config(17, 8, 99), false, data_parallel(*tiny.group)).tokens, 60);
+  EXPECT_EQ(evaluate(tiny.model, dataset, config(1, 7), false, data_parallel(*tiny.group)).tokens, 60);
+  EXPECT_EQ(evaluate(tiny.model, dataset, config(500, 7), false, data_parallel(*tiny.group)).tokens, 60);
+  EXPECT_EQ(evaluate(tiny.model, MemoryDataset(2, 9), config(500, 7), false, data_parallel(*tiny.group)).tokens, 1);
+  EXPECT_THROW(evaluate(tiny.model, MemoryDataset(1, 9), config(4, 7), false, data_parallel(*tiny.group)), Error);
 }
 
 TEST(Evaluator, DatasetOfAnotherTokenizerIsRefused) {
@@ -118,7 +118,7 @@ TEST(Evaluator, DatasetOfAnotherTokenizerIsRefused) {
   small.vocab_size = 100;
   const TinyModel tiny(1, small);
   try {
-    evaluate(tiny.model, MemoryDataset(61, 9), config(17, 8), false, *tiny.group);
+    evaluate(tiny.model, MemoryDataset(61, 9), config(17, 8), false, data_parallel(*tiny.group));
     FAIL() << "not refused";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::usage);
@@ -128,7 +128,7 @@ TEST(Evaluator, DatasetOfAnotherTokenizerIsRefused) {
 
 TEST(Evaluator, LeavesNoGradients) {
   const TinyModel tiny(1);
-  evaluate(tiny.model, MemoryDataset(61, 9), config(17, 8), false, *tiny.group);
+  evaluate(tiny.model, MemoryDataset(61, 9), config(17, 8), false, data_parallel(*tiny.group));
   EXPECT_EQ(tiny.parameters.owned_gradient_squares(), 0);
 }
 

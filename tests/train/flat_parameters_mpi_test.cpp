@@ -36,8 +36,8 @@ constexpr int64_t kBucketSizes[] = {kBucketBytes, 1, 2100};
 /// Whole numbers, so that sums over ranks do not round: the same for every layout when `share` of `shares`
 /// add up.
 void add_gradients(const FlatParameters& parameters, int64_t share, int64_t shares) {
-  for (size_t p = 0; p < parameters.infos().size(); ++p) {
-    at::Tensor gradient = parameters.leaves().at(parameters.infos()[p].name).mutable_grad().view(-1);
+  for (size_t p = 0; p < parameters.parameters().size(); ++p) {
+    at::Tensor gradient = parameters.leaves().at(parameters.parameters()[p].info.name).mutable_grad().view(-1);
     for (int64_t i = 0; i < gradient.numel(); ++i)
       if (i % shares == share)
         gradient[i] += static_cast<double>((i * 7 + static_cast<int64_t>(p) * 3) % 17 - 8);
@@ -50,7 +50,7 @@ TEST(FlatParameters, RanksOwnEveryElementOnce) {
   for (size_t i = 0; i < 3; ++i) {
     const FlatParameters parameters(infos(), DType::f32, *group, at::kCPU, kBucketSizes[i]);
     EXPECT_EQ(parameters.buckets().size(), expected_buckets[i]);
-    std::vector<int64_t> next(parameters.infos().size(), 0);
+    std::vector<int64_t> next(parameters.parameters().size(), 0);
     std::map<int64_t, int64_t> owned;  // by rank, elements
     for (const Bucket& bucket : parameters.buckets())
       for (int64_t rank = 0; rank < group->size(); ++rank)
@@ -62,7 +62,7 @@ TEST(FlatParameters, RanksOwnEveryElementOnce) {
           next[static_cast<size_t>(slice.parameter)] = slice.end;
           owned[rank] += slice.count();
         }
-    for (size_t p = 0; p < next.size(); ++p) EXPECT_EQ(next[p], parameters.infos()[p].count());
+    for (size_t p = 0; p < next.size(); ++p) EXPECT_EQ(next[p], parameters.parameters()[p].count());
     for (int64_t rank = 0; rank < group->size(); ++rank) {
       for (const Slice& slice : parameters.slices(rank)) owned[rank] -= slice.count();
       EXPECT_EQ(owned[rank], 0) << "the slices of rank " << rank << " are not those of its buckets";

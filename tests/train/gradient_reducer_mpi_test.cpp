@@ -157,7 +157,7 @@ TEST(GradientReducer, ModelsReportDepthsWhoseGradientsAreComplete) {
       std::vector<int64_t> reported;
       model.watch_backward([&](int64_t depth) {
         reported.push_back(depth);
-        for (const model::ParameterInfo& info : parameters.infos())
+        for (const auto& [info, shape, pieces] : parameters.parameters())
           if (info.depth > depth && !complete.contains(info.name))
             complete[info.name] = parameters.leaves().at(info.name).grad().clone();
       });
@@ -171,7 +171,7 @@ TEST(GradientReducer, ModelsReportDepthsWhoseGradientsAreComplete) {
         EXPECT_GT(gradient.abs().max().item<double>(), 0) << pattern << " " << name;
       }
       size_t deeper = 0;
-      for (const model::ParameterInfo& info : parameters.infos()) deeper += info.depth > 0;
+      for (const auto& [info, shape, pieces] : parameters.parameters()) deeper += info.depth > 0;
       EXPECT_EQ(complete.size(), deeper);
     }
 }

@@ -51,10 +51,10 @@ class SaverTest : public testing::Test {
   /// The newest checkpoint's tensors, filled into a state of their own.
   std::vector<double> saved_weights() {
     const test::TinyModel other(99);
-    FlatParameters parameters(other.parameters.infos(), DType::f64, *other.group);
+    FlatParameters parameters(other.parameters.parameters(), DType::f64, *other.group);
     const ShardedOptimizer optimizer({}, parameters);
     HostState state(parameters, optimizer, HostState::OnCpu::the_arrays);
-    checkpoints::load(store_.newest()->directory, state.pieces());
+    checkpoints::load(store_.newest()->directory, state.pieces(HostState::Purpose::fill));
     return values(parameters.owned_weights());
   }
   static std::vector<double> values(const at::Tensor& t) {
