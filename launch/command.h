@@ -51,5 +51,6 @@ std::unique_ptr<Command> make_verify_command();
 std::unique_ptr<Command> make_bench_command();
 std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_import_command();
+std::unique_ptr<Command> make_parity_command();
 
 }  // namespace dm::launch

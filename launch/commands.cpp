@@ -13,6 +13,7 @@ std::vector<std::unique_ptr<Command>> make_commands() {
   commands.push_back(make_export_command());
   commands.push_back(make_import_command());
   commands.push_back(make_bench_command());
+  commands.push_back(make_parity_command());
   return commands;
 }
 

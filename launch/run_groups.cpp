@@ -24,18 +24,22 @@ int64_t smallest_host(dist::Environment& environment, Collectives& all) {
 
 }  // namespace
 
-RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu)
+RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu,
+                     int64_t ranks)
     : environment_(environment),
-      mesh_(environment.world(), environment.world(), 1, 1),
+      ranks_(ranks > 0 ? ranks : environment.world()),
+      mesh_(ranks_, ranks_, 1, 1),
       on_gpu_(on_gpu),
       over_nccl_(on_gpu && layout.comm != "mpi"),
-      all_(environment.make_world_group()) {
+      layout_(layout),
+      all_(environment.make_group(takes_part() ? 0 : 1 + environment.rank())) {
   DM_REQUIRE(on_gpu || layout.comm != "nccl", ExitCode::usage,
              "--comm nccl moves the memory of GPUs; give --device cuda, or --comm mpi");
-  mesh_ = dist::make_mesh(layout, environment.world(), smallest_host(environment, *all_));
+  mesh_ = dist::make_mesh(layout, ranks_, std::min(ranks_, smallest_host(environment, *all_)));
   check_tensor_groups();
   if (on_gpu) use_gpu(layout);
 
+  if (!takes_part()) return stand_aside();
   const int64_t tensor_rank = mesh_.coordinate(environment.rank()).tp;
   replicas_ = environment.make_group(tensor_rank);
   const int64_t shard = dist::shard_size(layout, mesh_), tp = mesh_.size(dist::Axis::tp);
@@ -43,12 +47,20 @@ RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& l
   shards_ = device_group(replica / shard * tp + tensor_rank);
   if (shard < replicas_->size()) across_ = device_group(replica % shard * tp + tensor_rank);
   if (tp > 1) tensor_ = device_group(mesh_.group(dist::Axis::tp, environment.rank()));
-  if (mesh_.size(dist::Axis::cp) > 1) context_ = device_group(mesh_.group(dist::Axis::cp, environment.rank()));
+  if (mesh_.size(dist::Axis::cp) > 1)
+    context_ = device_group(mesh_.group(dist::Axis::cp, environment.rank()));
+}
+
+/// The other ranks make groups of their own in the same order, each alone.
+void RunGroups::stand_aside() {
+  const int64_t groups = 2 + (dist::shard_size(layout_, mesh_) < ranks_ / mesh_.size(dist::Axis::tp)) +
+                         (mesh_.size(dist::Axis::tp) > 1) + (mesh_.size(dist::Axis::cp) > 1);
+  for (int64_t i = 0; i < groups; ++i) environment_.make_group(ranks_ + environment_.rank());
 }
 
 void RunGroups::check_tensor_groups() const {
   const std::vector<std::string> hosts = all_->gather_text(process_identity().host);
-  for (int64_t rank = 0; rank < environment_.world(); ++rank) {
+  for (int64_t rank = 0; takes_part() && rank < ranks_; ++rank) {
     const int64_t first = mesh_.members(dist::Axis::tp, rank).front();
     DM_REQUIRE(
         hosts[static_cast<size_t>(rank)] == hosts[static_cast<size_t>(first)], ExitCode::usage,
@@ -110,8 +122,8 @@ void RunGroups::print_mapping() const {
               : "CPU";
   const std::vector<std::string> ranks = all_->gather_text(fmt::format(
       "{}, {}: dp {} cp {} tp {}", process_identity().host, device, place.dp, place.cp, place.tp));
-  if (environment_.world() == 1) return;
-  log_info("{} ranks: dp {} x cp {} x tp {}{}", environment_.world(), mesh_.size(dist::Axis::dp),
+  if (ranks_ == 1) return;
+  log_info("{} ranks: dp {} x cp {} x tp {}{}", ranks_, mesh_.size(dist::Axis::dp),
            mesh_.size(dist::Axis::cp), mesh_.size(dist::Axis::tp),
            !on_gpu_     ? ""
            : over_nccl_ ? fmt::format(", over NCCL {}", dist::nccl_version())

@@ -14,7 +14,10 @@ namespace dm::launch {
 /// refuses before anything else is allocated.
 class RunGroups {
  public:
-  RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu);
+  /// `ranks` > 0: of the first so many ranks alone; the others call it too and have nothing to do with it.
+  RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu, int64_t ranks = 0);
+
+  bool takes_part() const { return environment_.rank() < ranks_; }
 
   const dist::Mesh& mesh() const { return mesh_; }
   train::Groups groups() const;
@@ -23,12 +26,15 @@ class RunGroups {
 
  private:
   void check_tensor_groups() const;
+  void stand_aside();
   void use_gpu(const dist::LayoutConfig& layout);
   std::unique_ptr<Collectives> device_group(int64_t color);
 
   dist::Environment& environment_;
+  const int64_t ranks_;
   dist::Mesh mesh_;
   bool on_gpu_, over_nccl_;
+  dist::LayoutConfig layout_;
   int64_t gpu_ = -1;
   std::unique_ptr<Collectives> all_, replicas_, shards_, across_, tensor_, context_;
 };

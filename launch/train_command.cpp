@@ -19,8 +19,10 @@ class TrainCommand final : public Command {
   const char* name() const override { return "train"; }
   const char* summary() const override { return "train a model, or go on with a run that was stopped"; }
   const char* description() const override {
-    return "Trains on one rank, or on those that mpirun or srun starts: data-parallel, and --tp of them share each "
-           "layer,\n--cp of them each row. The same command again resumes the run from its newest checkpoint, on any layout. SIGUSR1, SIGTERM, SIGHUP or Ctrl-C save "
+    return "Trains on one rank, or on those that mpirun or srun starts: data-parallel, and --tp of them "
+           "share each "
+           "layer,\n--cp of them each row. The same command again resumes the run from its newest "
+           "checkpoint, on any layout. SIGUSR1, SIGTERM, SIGHUP or Ctrl-C save "
            "and stop "
            "(exit code 75).";
   }

@@ -60,8 +60,8 @@ struct EvalResult {
 
 /// Rows of `config.eval_length` (> 0) tokens from the dataset's start, the last one shorter: together they
 /// predict each token but the first once. Each data rank takes a contiguous share of the rows; all ranks get
-/// the same result. Targets that the dataset's loss mask leaves out do not count; mask_boundary_loss leaves out each
-/// document's first token as well. Documents see each other unless the model's config says `packed`.
+/// the same result. Targets that the dataset's loss mask leaves out do not count; mask_boundary_loss leaves
+/// out each document's first token as well. Documents see each other unless the model's config says `packed`.
 EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& dataset, const EvalConfig& config,
                     bool mask_boundary_loss, const Groups& groups);
 

@@ -188,7 +188,8 @@ std::string FlatParameters::first_non_finite_gradient() const {
   for (const Slice& slice : slices(rank())) {
     const at::Tensor gradient = owned_gradients_.narrow(0, slice.offset, slice.count());
     if (!at::isfinite(gradient).all().item<bool>())
-      return fmt::format("gradient of {} not finite", parameters_[static_cast<size_t>(slice.parameter)].info.name);
+      return fmt::format("gradient of {} not finite",
+                         parameters_[static_cast<size_t>(slice.parameter)].info.name);
   }
   return "its share of the gradient finite";
 }

@@ -116,8 +116,8 @@ class FlatParameters {
   std::vector<Bucket> buckets_;
   int64_t flat_count_ = 0, owned_count_ = 0;
   std::vector<std::pair<int64_t, int64_t>> counted_;  // ranges of the owned array whose gradients count here
-  at::Tensor weights_, gradients_;              // [flat_count]
-  at::Tensor owned_weights_, owned_gradients_;  // [owned_count]; alone, the flat buffers themselves
+  at::Tensor weights_, gradients_;                    // [flat_count]
+  at::Tensor owned_weights_, owned_gradients_;        // [owned_count]; alone, the flat buffers themselves
   model::Parameters leaves_;
   Trace::Time gather_from_, gather_to_;
   kernels::Mark gather_begun_, gathered_;

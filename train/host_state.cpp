@@ -18,25 +18,26 @@ std::vector<checkpoints::Box> boxes_inside(const model::ParameterPiece& piece, i
 
 }  // namespace
 
-void HostState::add_pieces(std::vector<checkpoints::Piece>& pieces, Purpose purpose,
-                           const std::string& prefix, void* range) const {
-  for (const Slice& slice : parameters_.slices(parameters_.rank())) {
-    const model::LocalParameter& parameter =
-        parameters_.parameters()[static_cast<size_t>(slice.parameter)];
+std::vector<checkpoints::Piece> pieces_of(const FlatParameters& parameters, PiecePurpose purpose,
+                                          const std::string& prefix, void* range) {
+  std::vector<checkpoints::Piece> pieces;
+  for (const Slice& slice : parameters.slices(parameters.rank())) {
+    const model::LocalParameter& parameter = parameters.parameters()[static_cast<size_t>(slice.parameter)];
     for (const model::ParameterPiece& piece : parameter.pieces) {
-      if (purpose == Purpose::store && !piece.counted) continue;
+      if (purpose == PiecePurpose::store && !piece.counted) continue;
       const int64_t begin = std::max(slice.begin, piece.offset);
       const int64_t end = std::min(slice.end, piece.offset + piece.count());
       if (begin >= end) continue;
       int64_t offset = slice.offset + begin - slice.begin;  // boxes of a flat range follow each other in it
       for (checkpoints::Box& box : boxes_inside(piece, begin - piece.offset, end - piece.offset)) {
         const int64_t count = box.count();
-        pieces.push_back({prefix + parameter.info.name, parameters_.dtype(), parameter.info.shape,
-                          std::move(box), parameters_.at(range, offset)});
+        pieces.push_back({prefix + parameter.info.name, parameters.dtype(), parameter.info.shape,
+                          std::move(box), parameters.at(range, offset)});
         offset += count;
       }
     }
   }
+  return pieces;
 }
 
 HostState::HostState(FlatParameters& parameters, const ShardedOptimizer& optimizer, OnCpu on_cpu)
@@ -82,11 +83,11 @@ int64_t HostState::size_bytes() const {
 }
 
 std::vector<checkpoints::Piece> HostState::pieces(Purpose purpose) const {
-  std::vector<checkpoints::Piece> pieces;
-  add_pieces(pieces, purpose, "", ranges_.front());
+  std::vector<checkpoints::Piece> pieces = pieces_of(parameters_, purpose, "", ranges_.front());
   const std::vector<std::string>& names = optimizer_.slot_names();
   for (size_t slot = 0; slot < names.size(); ++slot)
-    add_pieces(pieces, purpose, names[slot] + "/", ranges_[slot + 1]);
+    for (checkpoints::Piece& piece : pieces_of(parameters_, purpose, names[slot] + "/", ranges_[slot + 1]))
+      pieces.push_back(std::move(piece));
   return pieces;
 }
 

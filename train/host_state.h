@@ -13,6 +13,12 @@
 
 namespace dm::train {
 
+enum class PiecePurpose { store, fill };
+/// What a rank owns of each parameter, in an array like FlatParameters::owned_weights() at `range` in host
+/// memory, as PREFIX + parameter.
+std::vector<checkpoints::Piece> pieces_of(const FlatParameters& parameters, PiecePurpose purpose,
+                                          const std::string& prefix, void* range);
+
 class HostState {
  public:
   /// On a GPU the host memory is a copy, pinned. On the CPU it is the arrays themselves, or a copy that
@@ -34,14 +40,12 @@ class HostState {
   int64_t size_bytes() const;
   /// 0: the weights, then the slots; FlatParameters::owned_count() elements each.
   const std::vector<void*>& ranges() const { return ranges_; }
-  /// The same as a checkpoint sees it: each parameter under its own name, each slot as "SLOT/PARAMETER". To be
-  /// stored: each element on one rank. To be filled: all that this rank owns.
-  enum class Purpose { store, fill };
+  /// The same as a checkpoint sees it: each parameter under its own name, each slot as "SLOT/PARAMETER". To
+  /// be stored: each element on one rank. To be filled: all that this rank owns.
+  using Purpose = PiecePurpose;
   std::vector<checkpoints::Piece> pieces(Purpose purpose) const;
 
  private:
-  void add_pieces(std::vector<checkpoints::Piece>& pieces, Purpose purpose, const std::string& prefix,
-                  void* range) const;
   bool on_gpu() const { return !owned_.front().is_cpu(); }
 
   FlatParameters& parameters_;

@@ -5,8 +5,8 @@
 //
 // step; bits of the mean loss as float64; XXH3-64 of the global batch's sample ids in row order (u64le);
 // XXH3-128 of the state after the step: weights, then each optimizer slot, parameter by parameter in forward
-// order, little-endian, no padding; on several tensor ranks, XXH3-128 of their digests' texts. Neither the number of ranks nor of threads enters, beyond the rounding of
-// the numbers themselves.
+// order, little-endian, no padding; on several tensor ranks, XXH3-128 of their digests' texts. Neither the
+// number of ranks nor of threads enters, beyond the rounding of the numbers themselves.
 
 #include <cstdint>
 #include <optional>

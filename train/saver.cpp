@@ -26,7 +26,9 @@ void Saver::start(int64_t step, const Json& meta) {
   writer_ = std::thread([this, meta, time] {
     try {
       snapshot_->finish_pull();
-      store_.save(outcome_.step, owns_ ? snapshot_->pieces(HostState::Purpose::store) : std::vector<checkpoints::Piece>{}, meta);
+      store_.save(outcome_.step,
+                  owns_ ? snapshot_->pieces(HostState::Purpose::store) : std::vector<checkpoints::Piece>{},
+                  meta);
     } catch (...) {
       error_ = std::current_exception();
     }
