@@ -39,7 +39,10 @@ RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& l
   check_tensor_groups();
   if (on_gpu) use_gpu(layout);
 
-  if (!takes_part()) return stand_aside();
+  if (!takes_part()) {
+    stand_aside();
+    return;
+  }
   const int64_t tensor_rank = mesh_.coordinate(environment.rank()).tp;
   replicas_ = environment.make_group(tensor_rank);
   const int64_t shard = dist::shard_size(layout, mesh_), tp = mesh_.size(dist::Axis::tp);

@@ -20,7 +20,7 @@ namespace {
 
 // ---- made-up rows ----
 
-/// Rows [begin, end) of the global batch of a step: random tokens, with --packed in documents of about a
+/// Rows [begin, end) of the global batch of a step: random tokens, for a packed model in documents of about a
 /// quarter of a row; one target in eight does not count.
 data::Batch make_batch(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
                        int64_t begin, int64_t end) {
@@ -38,7 +38,7 @@ data::Batch make_batch(const model::ModelConfig& model, const ParityConfig& conf
       batch.tokens.push_back(
           static_cast<int32_t>(tokens.below(draw, static_cast<uint64_t>(model.vocab_size))));
       if (t == config.length) break;
-      if (config.packed && t > 0 && starts.below(draw, chance) == 0) ++document;
+      if (model.packed && t > 0 && starts.below(draw, chance) == 0) ++document;
       batch.seq_idx.push_back(document);
       batch.loss_mask.push_back(counts.below(draw, 8) == 0 ? 0 : 1);
     }
@@ -95,11 +95,11 @@ Tensors gather_whole(const FlatParameters& parameters, const at::Tensor& owned, 
 
 // ---- tolerances ----
 
-double norm(const at::Tensor& t) { return t.norm().item<double>(); }
+double length_of(const at::Tensor& t) { return t.norm().item<double>(); }
 
-double norm(const Tensors& tensors) {
+double length_of(const Tensors& tensors) {
   double squares = 0;
-  for (const auto& [name, t] : tensors) squares += std::pow(norm(t), 2);
+  for (const auto& [name, t] : tensors) squares += std::pow(length_of(t), 2);
   return std::sqrt(squares);
 }
 
@@ -124,10 +124,11 @@ Distance bf16_distance(const Tensors& truth, const Tensors& alone, const Tensors
   constexpr double kMore = 1.5, kSmall = 2e-2;
   constexpr int64_t kManyElements = 4096;
   Distance distance;
-  const double whole = norm(truth);
+  const double whole = length_of(truth);
   double squares_alone = 0, squares_layout = 0;
   for (const auto& [name, b] : truth) {
-    const double size = norm(b), error = norm(layout.at(name) - b), one = norm(alone.at(name) - b);
+    const double size = length_of(b), error = length_of(layout.at(name) - b),
+                 one = length_of(alone.at(name) - b);
     squares_alone += one * one, squares_layout += error * error;
     worsen(distance, name, error,
            b.numel() >= kManyElements ? kMore * one : kSmall * std::max(size, 1e-2 * whole), size);
@@ -197,17 +198,18 @@ ParityVerdict compare_parity(const ParityRun& truth, const ParityRun& alone, con
   const double loss_bound = dtype == "f64" ? 1e-12 : dtype == "f32" ? 1e-5 : 5e-3;
   worsen(verdict.loss, "loss", std::abs(layout.loss - truth.loss), loss_bound * std::abs(truth.loss),
          std::abs(truth.loss));
-  const double whole = norm(truth.gradients);
+  const double whole = length_of(truth.gradients);
   if (dtype == "bf16")
     verdict.gradients = bf16_distance(truth.gradients, alone.gradients, layout.gradients);
   else
     for (const auto& [name, b] : truth.gradients)
-      worsen(verdict.gradients, name, norm(layout.gradients.at(name) - b),
-             gradient_bound(dtype, norm(b), whole), norm(b));
+      worsen(verdict.gradients, name, length_of(layout.gradients.at(name) - b),
+             gradient_bound(dtype, length_of(b), whole), length_of(b));
   // Adam divides by the gradient's own size: where that is rounding, so is the direction of the step.
   const double weight_bound = dtype == "f64" ? 1e-9 : dtype == "f32" ? 1e-3 : 2e-2;
   for (const auto& [name, b] : truth.weights)
-    worsen(verdict.weights, name, norm(layout.weights.at(name) - b), weight_bound * norm(b), norm(b));
+    worsen(verdict.weights, name, length_of(layout.weights.at(name) - b), weight_bound * length_of(b),
+           length_of(b));
   return verdict;
 }
 

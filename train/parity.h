@@ -18,7 +18,6 @@ struct ParityConfig {
   std::string layouts = "dp1,dp2,tp2,cp2";
   int64_t rows = 6;
   int64_t length = 61;
-  bool packed = true;
   std::string dtype = "f64";
   std::string device = "cpu";
   std::string comm = "auto";
@@ -35,7 +34,6 @@ struct ParityConfig {
       "ranks as the largest needs");
     v("rows", self.rows, "rows of the global batch; they need not divide by dp", Range{1, 1e6});
     v("length", self.length, "tokens a row; they need not divide by anything", Range{1, 1e9});
-    v("packed", self.packed, "several documents a row, which do not see each other");
     v("dtype", self.dtype,
       "type on the layouts; the reference is one rank in float64. bf16: activations and products",
       Choices{{"f64", "f32", "bf16"}});
