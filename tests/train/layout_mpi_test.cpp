@@ -1,0 +1,145 @@
+// Whole runs on layouts: what they train and save is what one rank trains and saves, and any of them goes on
+// with what another left.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "tests/support/mpi_environment.h"
+#include "tests/train/tiny_run.h"
+#include "train/ledger.h"
+#include "train/trainer.h"
+
+namespace dm::train {
+namespace {
+
+using test::SharedFolder;
+using test::tiny_run;
+
+/// Training in float64 amplifies a rounding error of 1e-16 by some orders over the steps; the promise is
+/// 1e-8.
+constexpr double kPromise = 1e-8;
+
+/// dp x cp x tp over all ranks of the test, tp fastest, on the CPU.
+class Layout {
+ public:
+  Layout(int64_t cp, int64_t tp) : cp_(cp), tp_(tp) {
+    const int64_t rank = test::mpi().rank();
+    tp_rank_ = rank % tp, cp_rank_ = rank / tp % cp, dp_rank_ = rank / tp / cp;
+    all_ = test::mpi().make_world_group();
+    replicas_ = test::mpi().make_group(tp_rank_);
+    shards_ = test::mpi().make_group(tp_rank_);
+    tensor_ = test::mpi().make_group(rank / tp);
+    context_ = test::mpi().make_group(dp_rank_ * tp + tp_rank_);
+  }
+  Groups groups() const {
+    return {.all = *all_,
+            .replicas = *replicas_,
+            .shards = *shards_,
+            .across = nullptr,
+            .data_rank = dp_rank_,
+            .data_ranks = all_->size() / cp_ / tp_,
+            .placement = {.tp = tp_,
+                          .tp_rank = tp_rank_,
+                          .cp = cp_,
+                          .cp_rank = cp_rank_,
+                          .tensor = tensor_.get(),
+                          .context = context_.get()}};
+  }
+  Collectives& all() const { return *all_; }
+  std::string name() const { return "cp" + std::to_string(cp_) + "tp" + std::to_string(tp_); }
+
+ private:
+  int64_t cp_, tp_, tp_rank_, cp_rank_, dp_rank_;
+  std::unique_ptr<Collectives> all_, replicas_, shards_, tensor_, context_;
+};
+
+/// The layouts of this many ranks; the model has four heads a layer.
+std::vector<std::unique_ptr<Layout>> layouts() {
+  std::vector<std::unique_ptr<Layout>> all;
+  const int64_t world = test::mpi().world();
+  for (const int64_t tp : {1, 2, 4})
+    for (const int64_t cp : {1, 2, 3, 4})
+      if (world % (cp * tp) == 0 && cp * tp > 1) all.push_back(std::make_unique<Layout>(cp, tp));
+  return all;
+}
+
+void run(const RunConfig& config, const Groups& groups) {
+  EXPECT_EQ(train(config, groups), ExitCode::ok);
+  groups.all.barrier();
+}
+
+void run_alone(const RunConfig& config, Collectives& group) {
+  const auto alone = make_single_process_collectives();
+  if (group.rank() == 0) run(config, data_parallel(*alone));
+  group.barrier();
+}
+
+void expect_same(const RunConfig& config, const RunConfig& reference, const std::string& what) {
+  const std::string &dir = config.train.run_dir, &expected = reference.train.run_dir;
+  for (const char* key : {"loss", "gradient_norm"})
+    EXPECT_LE(test::relative_difference(test::metric(dir, key), test::metric(expected, key)), kPromise)
+        << what << " " << key;
+  EXPECT_EQ(test::metric(dir, "targets"), test::metric(expected, "targets")) << what;
+  EXPECT_LE(test::relative_difference(test::final_weights(dir), test::final_weights(expected)), kPromise)
+      << what;
+  const auto difference = first_difference(read_ledger(reference.train.ledger),
+                                           read_ledger(config.train.ledger), /*samples_only=*/true);
+  EXPECT_FALSE(difference) << what << ": " << *difference;
+}
+
+TEST(Layouts, TrainWhatOneRankTrains) {
+  const auto all = layouts();
+  Collectives& group = all.front()->all();
+  const SharedFolder folder(group);
+  const RunConfig reference = tiny_run(folder.path(), "alone", 20);
+  run_alone(reference, group);
+  for (const auto& layout : all) {
+    const RunConfig config = tiny_run(folder.path(), layout->name(), 20);
+    run(config, layout->groups());
+    if (group.rank() == 0) expect_same(config, reference, layout->name());
+    group.barrier();
+  }
+}
+
+TEST(Layouts, RepeatBitForBitAndResumeBitForBit) {
+  const auto all = layouts();
+  Collectives& group = all.front()->all();
+  const SharedFolder folder(group);
+  for (const auto& layout : all) {
+    const RunConfig whole = tiny_run(folder.path(), layout->name() + "-whole", 8);
+    run(whole, layout->groups());
+    RunConfig parts = tiny_run(folder.path(), layout->name() + "-parts", 5);
+    run(parts, layout->groups());
+    parts.train.steps = 8, parts.train.allow = {"steps"};
+    run(parts, layout->groups());
+    if (group.rank() == 0) {
+      const auto difference =
+          first_difference(read_ledger(whole.train.ledger), read_ledger(parts.train.ledger));
+      EXPECT_FALSE(difference) << layout->name() << ": " << *difference;
+    }
+    group.barrier();
+  }
+}
+
+TEST(Layouts, GoOnWithWhatAnotherLayoutSaved) {
+  const auto all = layouts();
+  Collectives& group = all.front()->all();
+  const SharedFolder folder(group);
+  const RunConfig reference = tiny_run(folder.path(), "alone", 4 + 2 * static_cast<int64_t>(all.size()));
+  run_alone(reference, group);
+  RunConfig config = tiny_run(folder.path(), "moving", 2);
+  config.train.allow = {"steps"};
+  run_alone(config, group);
+  for (const auto& layout : all) {
+    config.train.steps += 2;
+    run(config, layout->groups());
+  }
+  config.train.steps += 2;
+  run_alone(config, group);
+  if (group.rank() == 0) expect_same(config, reference, "over all layouts");
+}
+
+}  // namespace
+}  // namespace dm::train
