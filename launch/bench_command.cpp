@@ -45,14 +45,17 @@ class BenchCommand final : public Command {
 
   const char* name() const override { return "bench"; }
   const char* summary() const override {
-    return "time training steps, decoding, exchanges between ranks, the scan against its peers, or the loader";
+    return "time training steps, decoding, exchanges between ranks, the scan against its peers, or the "
+           "loader";
   }
   const char* description() const override {
     return "step: whole optimizer steps of a model (--preset NAME) on random tokens, beside the floor of the "
            "cost "
            "model, on the\n"
-           "CPU or a GPU, and over ranks data-parallel. decode: tokens of recurrent decoding, --rows texts side by side. exchange: the gradients and weights of a step "
-           "between ranks.\nscan: forward and backward of the Mamba-2 scan beside the chunked einsum form and "
+           "CPU or a GPU, and over ranks data-parallel. decode: tokens of recurrent decoding, --rows texts "
+           "side by side. exchange: the gradients and weights of a step "
+           "between ranks.\nscan: forward and backward of the Mamba-2 scan beside the chunked einsum form "
+           "and "
            "the step loop "
            "through LibTorch, same\n"
            "threads, in one run. loader: random reads from page cache, and the wait for data with slow reads "
@@ -66,7 +69,8 @@ class BenchCommand final : public Command {
   }
 
   ExitCode run(const Invocation& invocation) override {
-    DM_REQUIRE(!options_.what.empty(), ExitCode::usage, "bench: say what: step, decode, exchange, scan or loader");
+    DM_REQUIRE(!options_.what.empty(), ExitCode::usage,
+               "bench: say what: step, decode, exchange, scan or loader");
     if (options_.what == "step" || options_.what == "exchange")
       return run_with_ranks(invocation, [&](dist::Environment& environment) {
         use_threads(options_.threads, environment.local_world());

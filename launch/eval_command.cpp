@@ -76,8 +76,8 @@ class EvalCommand final : public Command {
       config.eval_length = options_.length > 0 ? options_.length : trained.length;
       config.eval_batch = options_.batch;
       const auto model = place(trained, place_, environment.local_rank());
-      const train::EvalResult result =
-          train::evaluate(*model, *dataset, config, options_.mask_boundary_loss, train::data_parallel(*group));
+      const train::EvalResult result = train::evaluate(*model, *dataset, config, options_.mask_boundary_loss,
+                                                       train::data_parallel(*group));
       if (environment.rank() == 0) report(result, trained.model.summary);
       return ExitCode::ok;
     });

@@ -1,5 +1,6 @@
 #include "core/error.h"
 #include "core/log.h"
+#include "dist/watchdog.h"
 #include "launch/command.h"
 #include "launch/ranks.h"
 #include "launch/run_groups.h"
@@ -44,16 +45,16 @@ class TrainCommand final : public Command {
         const auto group = environment.make_world_group();
         dist::require_agreement(*group, start_facts(config_));
       }
+      dist::Watchdog watchdog(environment, config_.watchdog);
       RunGroups ranks(environment, layout, config_.train.device == "cuda");
-      DM_REQUIRE(layout.cp == 1 && layout.tp == 1, ExitCode::usage,
-                 "--cp {} --tp {}: this version trains data-parallel only; legal: 1", layout.cp, layout.tp);
-      const train::Groups groups = ranks.groups();
+      train::Groups groups = ranks.groups();
       DM_REQUIRE(
           groups.data_ranks <= config_.train.global_batch, ExitCode::usage,
           "--global-batch {} has no row for some of the {} ranks on the data axis; give --global-batch {} "
           "or more, or start fewer ranks",
           config_.train.global_batch, groups.data_ranks, groups.data_ranks);
       ranks.print_mapping();
+      groups.step_done = [&watchdog](int64_t step) { watchdog.activity().step_done(step); };
       return train::train(config_, groups);
     });
   }

@@ -2,6 +2,7 @@
 // The groups of ranks that a run talks through. A group is for one kind of memory (core/collectives.h).
 
 #include <cstdint>
+#include <functional>
 
 #include "core/collectives.h"
 #include "model/placement.h"
@@ -18,6 +19,7 @@ struct Groups {
   int64_t data_rank = 0;  // which share of every batch this rank works on, and how many shares there are
   int64_t data_ranks = 1;
   model::Placement placement = {};  // within that share, with groups for device memory
+  std::function<void(int64_t step)> step_done = [](int64_t) {};  // told of every step, for a watchdog
 };
 
 /// The layout that needs no more than one group: data parallel over all of `group`, on the CPU.

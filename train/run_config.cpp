@@ -17,6 +17,7 @@ FieldTable RunConfig::table() {
   fields.add("train", train);
   fields.add("eval", eval);
   fields.add("checkpoint", checkpoint);
+  fields.add("watchdog", watchdog);
   return fields;
 }
 

@@ -12,6 +12,7 @@
 #include "core/fields.h"
 #include "data/loader.h"
 #include "dist/layout.h"
+#include "dist/watchdog.h"
 #include "model/config.h"
 #include "train/evaluator.h"
 #include "train/optimizer.h"
@@ -136,6 +137,7 @@ struct RunConfig {
   TrainConfig train;
   EvalConfig eval;
   checkpoints::StoreConfig checkpoint;
+  dist::WatchdogConfig watchdog;
 
   /// All options, by sections model, data, optimizer, schedule, layout, train, eval, checkpoint. Refers to
   /// *this.

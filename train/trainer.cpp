@@ -133,6 +133,7 @@ ExitCode Trainer::loop() {
       explain_skip(facts, local, verdict);
     }
     advance(facts);
+    groups_.step_done(progress_.step);
     const double step_seconds = step_time.seconds();
 
     ledger.append(progress_.step, facts.loss(), batch.sample_ids, parameters_, optimizer_);
@@ -369,7 +370,7 @@ void Trainer::take_weights() {
     refuse_differences(model_differences(source.config, config_.model), config_.train.allow, from);
     HostState state(parameters_, optimizer_, HostState::OnCpu::the_arrays);
     state.pull();
-    checkpoints::load(from, weights_among(state.pieces()));
+    checkpoints::load(from, weights_among(state.pieces(HostState::Purpose::fill)));
     state.push();
     parameters_.gather_weights();
     log_info("{}: begins with the weights of {}", config_.train.run_dir, from);
