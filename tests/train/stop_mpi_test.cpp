@@ -19,18 +19,18 @@ TEST(Stop, OneRanksSignalStopsAllAndNothingIsLostAtAnyStep) {
   const test::SharedFolder folder(*group);
   const RunConfig whole = test::tiny_run(folder.path(), "whole", 8),
                   stopped = test::tiny_run(folder.path(), "stopped", 8);
-  ASSERT_EQ(train(whole, *group, *group), ExitCode::ok);
+  ASSERT_EQ(train(whole, data_parallel(*group)), ExitCode::ok);
 
   install_signal_handlers();
   if (group->rank() == group->size() - 1) std::raise(SIGUSR1);
   for (int64_t step = 1; step <= 7; ++step) {
-    EXPECT_EQ(train(stopped, *group, *group), ExitCode::saved) << "step " << step;
+    EXPECT_EQ(train(stopped, data_parallel(*group)), ExitCode::saved) << "step " << step;
     group->barrier();
     EXPECT_EQ(read_ledger(stopped.train.ledger).size(), static_cast<size_t>(step));
     group->barrier();
   }
-  EXPECT_EQ(train(stopped, *group, *group), ExitCode::ok);  // its last step: the run is complete
-  EXPECT_EQ(train(stopped, *group, *group), ExitCode::ok);  // and stays so
+  EXPECT_EQ(train(stopped, data_parallel(*group)), ExitCode::ok);  // its last step: the run is complete
+  EXPECT_EQ(train(stopped, data_parallel(*group)), ExitCode::ok);  // and stays so
   group->barrier();
   const auto difference =
       first_difference(read_ledger(whole.train.ledger), read_ledger(stopped.train.ledger));
