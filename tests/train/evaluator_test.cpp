@@ -58,8 +58,8 @@ TEST(Evaluator, CountsBytesWithoutDocumentEndsAndOnlyWhereTheyAreKnown) {
   ASSERT_GT(ends, 2);
   EXPECT_EQ(result.bytes, 99 - ends);
   EXPECT_NEAR(result.bits_per_byte(), result.nats / std::log(2.0) / static_cast<double>(99 - ends), 1e-12);
-  const EvalResult other =
-      evaluate(tiny.model, MemoryDataset(100, 9, "bpe.json"), config(16, 4), false, data_parallel(*tiny.group));
+  const EvalResult other = evaluate(tiny.model, MemoryDataset(100, 9, "bpe.json"), config(16, 4), false,
+                                    data_parallel(*tiny.group));
   EXPECT_EQ(other.bytes, -1);
   EXPECT_TRUE(std::isnan(other.bits_per_byte()));
   EXPECT_FALSE(other.to_json().contains("bits_per_byte"));
@@ -70,7 +70,8 @@ TEST(Evaluator, MasksAreObeyed) {
   const TinyModel tiny(1);
   MemoryDataset dataset(61, 9);
   const EvalResult all = evaluate(tiny.model, dataset, config(17, 8), false, data_parallel(*tiny.group));
-  const EvalResult no_boundaries = evaluate(tiny.model, dataset, config(17, 8), true, data_parallel(*tiny.group));
+  const EvalResult no_boundaries =
+      evaluate(tiny.model, dataset, config(17, 8), true, data_parallel(*tiny.group));
   EXPECT_EQ(no_boundaries.tokens, 60 - static_cast<int64_t>(dataset.document_starts(0, 61).size()));
   std::vector<uint8_t> mask(61, 0);
   mask[5] = mask[40] = 1;  // as targets: positions 4 of row 0 and 5 of row 2
@@ -81,7 +82,8 @@ TEST(Evaluator, MasksAreObeyed) {
   EXPECT_EQ(two.tokens_by_position[5], 1);
   EXPECT_LT(two.nats, all.nats);
   dataset.set_loss_mask(std::vector<uint8_t>(61, 0));
-  EXPECT_TRUE(std::isnan(evaluate(tiny.model, dataset, config(17, 8), false, data_parallel(*tiny.group)).nats_per_token()));
+  EXPECT_TRUE(std::isnan(
+      evaluate(tiny.model, dataset, config(17, 8), false, data_parallel(*tiny.group)).nats_per_token()));
 }
 
 TEST(Evaluator, BucketsAreByPowersOfTwoAndCoverAllPositions) {
@@ -109,8 +111,10 @@ TEST(Evaluator, RowsMayBeLimitedAndOddSizesWork) {
   EXPECT_EQ(evaluate(tiny.model, dataset, config(17, 8, 99), false, data_parallel(*tiny.group)).tokens, 60);
   EXPECT_EQ(evaluate(tiny.model, dataset, config(1, 7), false, data_parallel(*tiny.group)).tokens, 60);
   EXPECT_EQ(evaluate(tiny.model, dataset, config(500, 7), false, data_parallel(*tiny.group)).tokens, 60);
-  EXPECT_EQ(evaluate(tiny.model, MemoryDataset(2, 9), config(500, 7), false, data_parallel(*tiny.group)).tokens, 1);
-  EXPECT_THROW(evaluate(tiny.model, MemoryDataset(1, 9), config(4, 7), false, data_parallel(*tiny.group)), Error);
+  EXPECT_EQ(
+      evaluate(tiny.model, MemoryDataset(2, 9), config(500, 7), false, data_parallel(*tiny.group)).tokens, 1);
+  EXPECT_THROW(evaluate(tiny.model, MemoryDataset(1, 9), config(4, 7), false, data_parallel(*tiny.group)),
+               Error);
 }
 
 TEST(Evaluator, DatasetOfAnotherTokenizerIsRefused) {

@@ -37,7 +37,8 @@ constexpr int64_t kBucketSizes[] = {kBucketBytes, 1, 2100};
 /// add up.
 void add_gradients(const FlatParameters& parameters, int64_t share, int64_t shares) {
   for (size_t p = 0; p < parameters.parameters().size(); ++p) {
-    at::Tensor gradient = parameters.leaves().at(parameters.parameters()[p].info.name).mutable_grad().view(-1);
+    at::Tensor gradient =
+        parameters.leaves().at(parameters.parameters()[p].info.name).mutable_grad().view(-1);
     for (int64_t i = 0; i < gradient.numel(); ++i)
       if (i % shares == share)
         gradient[i] += static_cast<double>((i * 7 + static_cast<int64_t>(p) * 3) % 17 - 8);
