@@ -127,9 +127,9 @@ TEST(Layouts, GoOnWithWhatAnotherLayoutSaved) {
   const auto all = layouts();
   Collectives& group = all.front()->all();
   const SharedFolder folder(group);
-  const RunConfig reference = tiny_run(folder.path(), "alone", 4 + 2 * static_cast<int64_t>(all.size()));
+  const RunConfig reference = tiny_run(folder.path(), "alone", 6 + 2 * static_cast<int64_t>(all.size()));
   run_alone(reference, group);
-  RunConfig config = tiny_run(folder.path(), "moving", 2);
+  RunConfig config = tiny_run(folder.path(), "moving", 4);
   config.train.allow = {"steps"};
   run_alone(config, group);
   for (const auto& layout : all) {
