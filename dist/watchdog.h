@@ -20,14 +20,14 @@
 namespace dm::dist {
 
 struct WatchdogConfig {
-  double watchdog_seconds = 600;
+  double watchdog_seconds = 0;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
     v("watchdog_seconds", self.watchdog_seconds,
       "end the job (71) when a rank gives no sign of life, or no rank gets anywhere, for so long; 0: wait "
       "for "
-      "ever",
+      "step or evaluation takes; 0: wait for ever",
       Range{0, 1e6}, Affects::output);
   }
 };

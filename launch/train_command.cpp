@@ -40,13 +40,13 @@ class TrainCommand final : public Command {
                environment.world() == 1 ? "" : "s", environment.local_world(), config_.train.threads,
                config_.train.threads == 1 ? "" : "s");
       const dist::LayoutConfig& layout = config_.layout;
-      model::check_placement(config_.model, layout.tp, layout.cp, config_.train.length);
       if (environment.world() > 1) {
         const auto group = environment.make_world_group();
         dist::require_agreement(*group, start_facts(config_));
       }
       dist::Watchdog watchdog(environment, config_.watchdog);
       RunGroups ranks(environment, layout, config_.train.device == "cuda");
+      model::check_placement(config_.model, layout.tp, layout.cp, config_.train.length);
       train::Groups groups = ranks.groups();
       DM_REQUIRE(
           groups.data_ranks <= config_.train.global_batch, ExitCode::usage,
