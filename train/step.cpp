@@ -46,7 +46,7 @@ struct BatchPasses::Micro {
 };
 
 BatchPasses::BatchPasses(model::LanguageModel& model, int64_t micro_batch, bool record)
-    : model_(model), micro_batch_(micro_batch), record_(record) {
+    : model_(model), micro_batch_(micro_batch), record_(record && !model.device().is_cpu()) {
   const at::Tensor& leaf = model.parameters().begin()->second;
   nats_ = at::zeros({}, leaf.options().dtype(at::kDouble).requires_grad(false));
 }
