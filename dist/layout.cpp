@@ -3,17 +3,6 @@
 #include "core/error.h"
 
 namespace dm::dist {
-namespace {
-
-std::string divisors(int64_t number) {
-  std::string text;
-  for (int64_t d = 1; d <= number; ++d)
-    if (number % d == 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", d);
-  return text;
-}
-
-}  // namespace
-
 Mesh make_mesh(const LayoutConfig& layout, int64_t world, int64_t local_world) {
   const int64_t cp = layout.cp, tp = layout.tp;
   DM_REQUIRE(tp >= 1 && local_world % tp == 0, ExitCode::usage,

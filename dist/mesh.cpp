@@ -7,7 +7,6 @@
 #include "core/error.h"
 
 namespace dm::dist {
-namespace {
 
 std::string divisors(int64_t number) {
   std::string text;
@@ -15,6 +14,8 @@ std::string divisors(int64_t number) {
     if (number % d == 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", d);
   return text;
 }
+
+namespace {
 
 /// What the user could ask for instead, keeping as much of the layout as fits.
 std::string legal(int64_t world, int64_t cp, int64_t tp) {

@@ -3,9 +3,13 @@
 // a placement, never an architecture: nothing here changes what is computed.
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace dm::dist {
+
+/// "1, 2, 4": what divides `number`, for messages that name legal sizes.
+std::string divisors(int64_t number);
 
 enum class Axis { dp, cp, tp };  // data, context (pieces of a sequence), tensor
 

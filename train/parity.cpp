@@ -105,11 +105,10 @@ double length_of(const Tensors& tensors) {
 
 /// Keeps the worst. `bound` is what the error may be.
 void worsen(Distance& distance, const std::string& tensor, double error, double bound, double size) {
-  const double over = error <= bound ? (bound > 0 ? error / bound : 0)
-                                     : (bound > 0 ? error / bound : std::numeric_limits<double>::infinity());
-  const double counted = std::isnan(over) ? std::numeric_limits<double>::infinity() : over;
-  if (counted < distance.over_bound && !distance.tensor.empty()) return;
-  distance = {counted, size > 0 ? error / size : error, tensor};
+  double over = error == 0 && bound == 0 ? 0 : error / bound;
+  if (std::isnan(over)) over = std::numeric_limits<double>::infinity();
+  if (over < distance.over_bound && !distance.tensor.empty()) return;
+  distance = {over, size > 0 ? error / size : error, tensor};
 }
 
 /// Sums in another order: float64 within 1e-11 of a tensor, float32 within 1e-5 of it or of a hundredth of
