@@ -9,14 +9,13 @@
 #include "core/rng.h"
 #include "data/loader.h"
 #include "train/flat_parameters.h"
-#include "train/gradient_reducer.h"
 #include "train/host_state.h"
-#include "train/sharded_optimizer.h"
-#include "train/step.h"
-#include "train/step_guard.h"
+#include "train/step_runner.h"
 
 namespace dm::train {
 namespace {
+
+constexpr int64_t kMicroBatch = 2;  // fewer than a rank's rows, so that gradients of several passes are added
 
 // ---- made-up rows ----
 
@@ -142,41 +141,26 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                            const std::string& dtype, at::Device device, const Groups& groups) {
   const DType weights = dtype == "f64" ? DType::f64 : DType::f32;
   const at::ScalarType activations = dtype == "bf16" ? at::kBFloat16 : scalar_type(weights);
-  FlatParameters parameters(model::local_parameters(model_config, groups.placement), weights, groups.shards,
-                            device);
   OptimizerConfig recipe;
   recipe.clip = config.clip;
-  ShardedOptimizer optimizer(recipe, parameters);
+  StepRunner runner(
+      model_config, recipe,
+      {.weights = weights, .activations = activations, .device = device, .micro_batch = kMicroBatch}, groups);
+  FlatParameters& parameters = runner.parameters();
   parameters.initialise(model_config, static_cast<uint64_t>(config.seed));
-  model::LanguageModel model(model_config, parameters.leaves(), activations, groups.placement);
-  model.weights_changed();
-  const model::SharedGradients shared(model_config, groups.placement);
-  std::map<std::string, at::Tensor> gradients;
-  for (const auto& [name, leaf] : parameters.leaves()) gradients.emplace(name, leaf.grad());
-  GradientReducer reducer(parameters, groups.across);
-  BatchPasses passes(model, /*micro_batch=*/2);
-  if (shared.count() == 0) passes.reduce_with(reducer);
+  runner.weights_changed();
 
   ParityRun run;
   run.initial = gather_whole(parameters, parameters.owned_weights(), groups.all);
-  const bool counts = groups.placement.tp_rank == 0;
-  const bool owns = groups.across == nullptr || groups.across->rank() == 0;
   for (int64_t step = 0; step < config.steps; ++step) {
-    parameters.zero_gradients();
-    const LocalLoss local = passes.run(own_rows(model_config, config, step, groups));
-    if (shared.count() > 0) shared.sum(gradients), reducer.finish();
-    StepFacts mine;
-    mine.nats = counts ? local.nats : 0, mine.targets = counts ? local.targets : 0;
-    mine.gradient_squares = owns ? parameters.owned_gradient_squares() : 0;
-    const StepFacts facts = agree(mine, groups.all);
-    const double clip = std::min(1.0, config.clip / (facts.gradient_norm() + 1e-6));
+    runner.accumulate(own_rows(model_config, config, step, groups));
+    const StepFacts facts = runner.agree();
     run.last_loss = facts.loss();
     if (step == 0) {
-      run.loss = facts.loss(), run.clip = clip;
+      run.loss = facts.loss(), run.clip = runner.clip_factor(facts);
       run.gradients = gather_whole(parameters, parameters.owned_gradients() / facts.targets, groups.all);
     }
-    optimizer.update(recipe.lr, clip / facts.targets);
-    model.weights_changed();
+    runner.update(recipe.lr, facts);
   }
   run.weights = gather_whole(parameters, parameters.owned_weights(), groups.all);
   std::set<Collectives*> axes = {&groups.shards, groups.across, groups.placement.tensor,
@@ -188,7 +172,8 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
 
 ParityVerdict compare_parity(const ParityRun& truth, const ParityRun& alone, const ParityRun& layout,
                              const std::string& dtype) {
-  ParityVerdict verdict{.same_initial = true};
+  ParityVerdict verdict;
+  verdict.same_initial = true;
   for (const auto& [name, expected] : alone.initial) {
     if (at::equal(expected, layout.initial.at(name))) continue;
     verdict.same_initial = false, verdict.first_different = name;

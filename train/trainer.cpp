@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -16,7 +15,6 @@
 #include "kernels/device/gpu.h"
 #include "train/failures.h"
 #include "train/gpu_memory.h"
-#include "train/gradient_reducer.h"
 #include "train/host_state.h"
 #include "train/init_from.h"
 #include "train/ledger.h"
@@ -25,10 +23,9 @@
 #include "train/rows.h"
 #include "train/run_data.h"
 #include "train/saver.h"
-#include "train/sharded_optimizer.h"
 #include "train/state.h"
-#include "train/step.h"
 #include "train/step_guard.h"
+#include "train/step_runner.h"
 #include "train/trace.h"
 
 namespace dm::train {
@@ -58,12 +55,10 @@ class Trainer {
   void start_data(const std::optional<Meta>& stored);
 
   bool finished() const;
-  LocalLoss run_passes(const data::Batch& batch);
-  StepFacts gather_facts(const LocalLoss& local) const;
+  StepFacts flags() const;
   double learning_rate() const;
-  double clip_factor(const StepFacts& facts) const;
   void advance(const StepFacts& facts);
-  void explain_skip(const StepFacts& facts, const LocalLoss& local, Verdict verdict) const;
+  void explain_skip(const StepFacts& facts, Verdict verdict) const;
   void evaluate_if_due(Reporter& reporter) const;
   void measure_difference_if_due(Reporter& reporter) const;
   void save_if_due(const StepFacts& facts, Reporter& reporter);
@@ -72,8 +67,6 @@ class Trainer {
   void end_save(Reporter& reporter);
   void trace_step();
   bool speaks() const { return groups_.all.rank() == 0; }
-  /// Of ranks that hold the same piece of the state, one saves it and counts its gradients.
-  bool owns() const { return groups_.across == nullptr || groups_.across->rank() == 0; }
 
   const RunConfig& config_;
   Groups groups_;
@@ -82,15 +75,9 @@ class Trainer {
   checkpoints::Store store_;
   RunLog log_;
   Failures failures_;
-  FlatParameters parameters_;
-  ShardedOptimizer optimizer_;
-  const model::SharedGradients shared_gradients_;
-  GradientReducer reducer_;
+  StepRunner step_;
   Saver saver_;
   StepGuard guard_;
-  model::LanguageModel model_;
-  BatchPasses passes_;
-  std::map<std::string, at::Tensor> gradients_;  // of the leaves
   Trace trace_;
   Progress progress_;
   DataIdentity data_identity_;
@@ -118,26 +105,24 @@ ExitCode Trainer::loop() {
     const Stopwatch step_time;
     trace_.step_begins();
     const data::Batch batch = loader_->next();
-    parameters_.zero_gradients();
-    const LocalLoss local = run_passes(batch);
-    const double exposed_ms = reducer_.exposed_ms() + parameters_.gather_ms();
-    // From here on all ranks know the same, and decide alike.
-    const StepFacts facts = agree(gather_facts(local), groups_.all);
+    step_.accumulate(batch);
+    const double exposed_ms = step_.reducer().exposed_ms() + step_.parameters().gather_ms();
+    const StepFacts facts = step_.agree(flags());  // from here on all ranks know the same, and decide alike
     const Verdict verdict = guard_.judge(facts);
-    const double lr = learning_rate(), clip = clip_factor(facts);
+    const double lr = learning_rate();
     if (verdict == Verdict::update) {
       saver_.hold_updates();
-      optimizer_.update(lr, clip / facts.targets);
-      model_.weights_changed();
+      step_.update(lr, facts);
     } else {
-      explain_skip(facts, local, verdict);
+      explain_skip(facts, verdict);
     }
     advance(facts);
     groups_.step_done(progress_.step);
     const double step_seconds = step_time.seconds();
 
-    ledger.append(progress_.step, facts.loss(), batch.sample_ids, parameters_, optimizer_);
-    reporter.step({progress_, facts, verdict, lr, clip, step_seconds, batch.wait_ms, exposed_ms});
+    ledger.append(progress_.step, facts.loss(), batch.sample_ids, step_.parameters(), step_.optimizer());
+    reporter.step(
+        {progress_, facts, verdict, lr, step_.clip_factor(facts), step_seconds, batch.wait_ms, exposed_ms});
     trace_step();
     measure_difference_if_due(reporter);
     save_if_due(facts, reporter);
@@ -150,7 +135,7 @@ ExitCode Trainer::loop() {
   }
   save_and_wait(reporter);
   if (data_.held_out() != nullptr)
-    reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
+    reporter.evaluation(progress_.step, evaluate(step_.model(), *data_.held_out(), config_.eval,
                                                  config_.train.mask_boundary_loss, groups_));
   log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
   if (config_.train.device == "cuda")
@@ -178,23 +163,11 @@ bool Trainer::finished() const {
   return time_up_ || (total > 0 && progress_.step >= total);
 }
 
-LocalLoss Trainer::run_passes(const data::Batch& batch) {
-  const LocalLoss local = passes_.run(batch);
-  if (shared_gradients_.count() == 0) return local;
-  // Before ranks of other shares get them, tensor ranks add up what several of them have a part of.
-  shared_gradients_.sum(gradients_);
-  reducer_.finish();
-  return local;
-}
-
-StepFacts Trainer::gather_facts(const LocalLoss& local) const {
+/// What this rank knows beside its loss and gradient.
+StepFacts Trainer::flags() const {
   const TrainConfig& train = config_.train;
-  const bool counts = groups_.placement.tp_rank == 0;  // of tensor ranks, which all know the same loss, one
   const double minutes = (seconds_before_ + attempt_.seconds()) / 60;
-  return {.nats = counts ? local.nats : 0,
-          .targets = counts ? local.targets : 0,
-          .gradient_squares = owns() ? parameters_.owned_gradient_squares() : 0,
-          .stop = stop_requested() != StopRequest::none,
+  return {.stop = stop_requested() != StopRequest::none,
           .save_due = speaks() && train.save_every_minutes > 0 &&
                       since_save_.seconds() >= train.save_every_minutes * 60,
           .time_up = speaks() && train.minutes > 0 && minutes >= train.minutes,
@@ -203,11 +176,6 @@ StepFacts Trainer::gather_facts(const LocalLoss& local) const {
 
 double Trainer::learning_rate() const {
   return config_.optimizer.lr * schedule_factor(config_.schedule, progress_.step, config_.total_steps());
-}
-
-double Trainer::clip_factor(const StepFacts& facts) const {
-  if (config_.optimizer.clip == 0) return 1;
-  return std::min(1.0, config_.optimizer.clip / (facts.gradient_norm() + 1e-6));
 }
 
 void Trainer::advance(const StepFacts& facts) {
@@ -224,25 +192,25 @@ void Trainer::advance(const StepFacts& facts) {
   time_up_ = facts.time_up;
 }
 
-void Trainer::explain_skip(const StepFacts& facts, const LocalLoss& local, Verdict verdict) const {
+void Trainer::explain_skip(const StepFacts& facts, Verdict verdict) const {
   log_warn("step {} skipped: {} (loss {}, gradient norm {})", progress_.step + 1, name(verdict), facts.loss(),
            facts.gradient_norm());
   if (verdict != Verdict::not_finite) return;
-  const std::string mine = fmt::format("rank {}: loss of its rows {}, {}", groups_.all.rank(), local.nats,
-                                       parameters_.first_non_finite_gradient());
+  const std::string mine = fmt::format("rank {}: loss of its rows {}, {}", groups_.all.rank(),
+                                       step_.local().nats, step_.parameters().first_non_finite_gradient());
   for (const std::string& text : groups_.all.gather_text(mine)) log_warn("  {}", text);
 }
 
 void Trainer::trace_step() {
   trace_.step_done();
-  if (trace_.recording()) reducer_.report(trace_), parameters_.report(trace_);
+  if (trace_.recording()) step_.reducer().report(trace_), step_.parameters().report(trace_);
   trace_.step_ends();
 }
 
 void Trainer::evaluate_if_due(Reporter& reporter) const {
   const int64_t every = config_.train.eval_every;
   if (every == 0 || progress_.step == 0 || progress_.step % every != 0) return;
-  reporter.evaluation(progress_.step, evaluate(model_, *data_.held_out(), config_.eval,
+  reporter.evaluation(progress_.step, evaluate(step_.model(), *data_.held_out(), config_.eval,
                                                config_.train.mask_boundary_loss, groups_));
 }
 
@@ -256,16 +224,16 @@ void Trainer::measure_difference_if_due(Reporter& reporter) const {
   const int64_t length = std::min(train.length, available);
   const Rows rows = read_rows(dataset, 0, available / length, length, /*mask_boundary_loss=*/false)
                         .piece(groups_.placement)
-                        .to(model_.device());
-  reporter.difference(progress_.step,
-                      model_.difference_stats(rows.tokens.narrow(1, 0, rows.seq_idx.size(1)), rows.seq_idx));
+                        .to(step_.model().device());
+  reporter.difference(progress_.step, step_.model().difference_stats(
+                                          rows.tokens.narrow(1, 0, rows.seq_idx.size(1)), rows.seq_idx));
 }
 
 // ---- checkpoints ----
 
 void Trainer::begin_save() {
   const Meta meta{.progress = progress_,
-                  .updates = optimizer_.updates(),
+                  .updates = step_.optimizer().updates(),
                   .guard = guard_.state(),
                   .config = RunConfig(config_).table().to_json(),
                   .data = data_identity_,
@@ -317,21 +285,18 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       store_(config.train.run_dir, config.checkpoint, *save_group_),
       log_(config.train.run_dir, groups.all.rank()),
       failures_(config.train.run_dir, speaks()),
-      parameters_(model::local_parameters(config.model, groups.placement),
-                  parse_dtype(config.train.dtype, "--dtype"), groups.shards, at::Device(config.train.device),
-                  bucket_bytes(config.train)),
-      optimizer_(config.optimizer, parameters_),
-      shared_gradients_(config.model, groups.placement),
-      reducer_(parameters_, groups.across),
-      saver_(store_, parameters_, optimizer_, owns()),
+      step_(config.model, config.optimizer,
+            {.weights = parse_dtype(config.train.dtype, "--dtype"),
+             .activations = activation_type(config.train),
+             .device = at::Device(config.train.device),
+             .bucket_bytes = bucket_bytes(config.train),
+             .micro_batch = config.train.micro_batch},
+            groups),
+      saver_(store_, step_.parameters(), step_.optimizer(), step_.owns()),
       guard_(config.train.spike_sigma, config.train.spike_window),
-      model_(config.model, parameters_.leaves(), activation_type(config.train), groups.placement),
-      passes_(model_, config.train.micro_batch),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
-  for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
-  if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
   const std::optional<Meta> stored = restore();
-  model_.weights_changed();
+  step_.weights_changed();
   start_data(stored);
   seconds_before_ = progress_.seconds;
   time_up_ = config.train.minutes > 0 && seconds_before_ >= config.train.minutes * 60;
@@ -342,7 +307,7 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
 std::optional<Meta> Trainer::restore() {
   const std::optional<checkpoints::Summary> newest = store_.newest();
   if (!newest) {
-    parameters_.initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
+    step_.parameters().initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
     log_info("{}: a new run of {} parameters on {} rank(s)", config_.train.run_dir,
              model::parameter_count(config_.model), groups_.all.size());
     if (!config_.train.init_from.empty()) take_weights();
@@ -350,11 +315,11 @@ std::optional<Meta> Trainer::restore() {
   }
   const Meta stored = Meta::from_json(newest->meta, newest->directory);
   refuse_differences(config_differences(stored, config_), config_.train.allow, newest->directory);
-  HostState state(parameters_, optimizer_, HostState::OnCpu::the_arrays);
+  HostState state(step_.parameters(), step_.optimizer(), HostState::OnCpu::the_arrays);
   checkpoints::load(newest->directory, state.pieces(HostState::Purpose::fill));
   state.push();
-  parameters_.gather_weights();
-  optimizer_.set_updates(stored.updates);
+  step_.parameters().gather_weights();
+  step_.optimizer().set_updates(stored.updates);
   guard_.restore(stored.guard, newest->directory);
   progress_ = stored.progress;
   saved_step_ = progress_.step;
@@ -368,11 +333,11 @@ void Trainer::take_weights() {
   with_newest_checkpoint(config_.train.init_from, [&](const CheckpointModel& source) {
     const std::string& from = source.summary.directory;
     refuse_differences(model_differences(source.config, config_.model), config_.train.allow, from);
-    HostState state(parameters_, optimizer_, HostState::OnCpu::the_arrays);
+    HostState state(step_.parameters(), step_.optimizer(), HostState::OnCpu::the_arrays);
     state.pull();
     checkpoints::load(from, weights_among(state.pieces(HostState::Purpose::fill)));
     state.push();
-    parameters_.gather_weights();
+    step_.parameters().gather_weights();
     log_info("{}: begins with the weights of {}", config_.train.run_dir, from);
   });
 }

@@ -14,9 +14,7 @@
 #include "train/bench/quantile.h"
 #include "train/bench/stage_times.h"
 #include "train/gpu_memory.h"
-#include "train/sharded_optimizer.h"
-#include "train/step.h"
-#include "train/step_guard.h"
+#include "train/step_runner.h"
 #include "train/stopwatch.h"
 
 namespace dm::train {
@@ -76,16 +74,14 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   const int64_t activation_bytes = gpu && config.compute != "f32" ? 2 : 4;
   result.memory = model::training_memory(model_config, rows_at_once, config.length, activation_bytes);
   result.ranks = groups.all.size();
-  FlatParameters parameters(model::parameter_infos(model_config), DType::f32, groups.shards,
-                            at::Device(config.device));
-  parameters.initialise(model_config, 1);
-  ShardedOptimizer optimizer({}, parameters);
-  model::LanguageModel model(model_config, parameters.leaves(),
-                             gpu && config.compute != "f32" ? at::kBFloat16 : at::kFloat);
-  BatchPasses passes(model, config.micro_rows > 0 ? config.micro_rows : config.rows, config.graph);
-
-  GradientReducer reducer(parameters, groups.across);
-  passes.reduce_with(reducer);
+  StepRunner runner(model_config, {},
+                    {.activations = activation_bytes == 2 ? at::kBFloat16 : at::kFloat,
+                     .device = at::Device(config.device),
+                     .micro_batch = rows_at_once,
+                     .record = config.graph},
+                    groups);
+  runner.parameters().initialise(model_config, 1);
+  runner.weights_changed();
 
   std::vector<double> times, exposed, gathers;
   const auto tokens = static_cast<double>(config.rows * config.length);
@@ -96,19 +92,14 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
     if (gpu) kernels::wait_for_gpu();
     groups.all.barrier();
     const Stopwatch time;
-    parameters.zero_gradients();
-    const LocalLoss loss = passes.run(batch);
-    StepFacts mine{.nats = loss.nats, .targets = loss.targets};
-    if (!groups.across || groups.across->rank() == 0)
-      mine.gradient_squares = parameters.owned_gradient_squares();
-    const StepFacts facts = agree(mine, groups.replicas);
-    optimizer.update(1e-4, std::min(1.0, 1.0 / (facts.gradient_norm() + 1e-6)) / facts.targets);
-    model.weights_changed();
+    runner.accumulate(batch);
+    const StepFacts facts = runner.agree();
+    runner.update(1e-4, facts);
     if (gpu) kernels::wait_for_gpu();
     const double ms = groups.all.all_max(time.seconds() * 1e3);
     result.loss = facts.loss();
-    exposed.push_back(reducer.exposed_ms());
-    gathers.push_back(parameters.gather_ms());
+    exposed.push_back(runner.reducer().exposed_ms());
+    gathers.push_back(runner.parameters().gather_ms());
     return ms;
   };
   kernels::reset_gpu_peak();
@@ -130,7 +121,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   result.mfu = (cost.forward_flops + cost.backward_flops) * result.tokens_per_second / peak;
   const kernels::GpuMemory memory = kernels::gpu_memory();
   result.peak_bytes = memory.peak_bytes, result.reserved_bytes = memory.reserved_bytes;
-  result.graph_nodes = passes.graph_nodes();
+  result.graph_nodes = runner.passes().graph_nodes();
   if (config.profile) {
     result.kernels = kernels::profile_kernels([&] { step(0); });
     for (const StageTime& stage : stage_times(result.kernels, model_config, config))

@@ -1,0 +1,80 @@
+#pragma once
+// One optimizer step, on any layout, as training, `parity` and `bench step` all take it:
+//
+//   accumulate(batch)   gradients to zero, passes, sums over the ranks
+//   agree(mine)         one reduction, after which all ranks know the same and decide alike
+//   update(lr, facts)   clipping, the optimizer, the new weights on every rank
+//
+// Between the second and the third the caller decides whether the weights may move.
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "data/loader.h"
+#include "model/language_model.h"
+#include "train/flat_parameters.h"
+#include "train/gradient_reducer.h"
+#include "train/groups.h"
+#include "train/sharded_optimizer.h"
+#include "train/step.h"
+#include "train/step_guard.h"
+
+namespace dm::train {
+
+struct StepSetup {
+  DType weights = DType::f32;
+  at::ScalarType activations = at::kFloat;
+  at::Device device = at::kCPU;
+  int64_t bucket_bytes = kBucketBytes;
+  int64_t micro_batch = 1;  // rows worked on at once
+  bool record = true;       // micro-steps as graphs, on a GPU
+};
+
+class StepRunner {
+ public:
+  /// All weights are zero: initialise() or load them, then call weights_changed(). `config`s are copied, the
+  /// groups outlive this object.
+  StepRunner(const model::ModelConfig& model, const OptimizerConfig& optimizer, const StepSetup& setup,
+             const Groups& groups);
+
+  /// The weights were written other than by update().
+  void weights_changed() { model_.weights_changed(); }
+
+  /// The gradient of this rank's rows, and what of its sum over the ranks this rank owns.
+  void accumulate(const data::Batch& batch);
+  /// `mine` with this rank's loss and gradient put in, over all ranks.
+  StepFacts agree(StepFacts mine = {}) const;
+  /// What the gradient is multiplied by so that its norm is within the optimizer's clip.
+  double clip_factor(const StepFacts& facts) const;
+  void update(double lr, const StepFacts& facts);
+
+  /// What this rank knows of the last step by itself.
+  const LocalLoss& local() const { return local_; }
+  /// Of ranks that hold the same piece of the state, one saves it and counts its gradients.
+  bool owns() const { return groups_.across == nullptr || groups_.across->rank() == 0; }
+
+  FlatParameters& parameters() { return parameters_; }
+  const FlatParameters& parameters() const { return parameters_; }
+  ShardedOptimizer& optimizer() { return optimizer_; }
+  const ShardedOptimizer& optimizer() const { return optimizer_; }
+  const model::LanguageModel& model() const { return model_; }
+  const GradientReducer& reducer() const { return reducer_; }
+  const BatchPasses& passes() const { return passes_; }
+
+ private:
+  Groups groups_;
+  double clip_;
+  FlatParameters parameters_;
+  ShardedOptimizer optimizer_;
+  const model::SharedGradients shared_gradients_;
+  GradientReducer reducer_;
+  model::LanguageModel model_;
+  BatchPasses passes_;
+  std::map<std::string, at::Tensor> gradients_;  // of the leaves
+  LocalLoss local_;
+};
+
+}  // namespace dm::train
