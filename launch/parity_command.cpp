@@ -113,10 +113,6 @@ class ParityCommand final : public Command {
       DM_REQUIRE(layout.ranks() <= world, ExitCode::usage,
                  "--layouts {}: needs {} ranks, but {} were started; mpirun -n {}", layout.name,
                  layout.ranks(), world, layout.ranks());
-      DM_REQUIRE(!on_gpu() || config_.leak || (layout.layout.tp == 1 && layout.layout.cp == 1),
-                 ExitCode::usage,
-                 "--layouts {}: on GPUs this version trains data-parallel; legal there: dp alone, or --leak",
-                 layout.name);
       model::check_placement(model_, layout.layout.tp, layout.layout.cp, config_.length);
     }
   }

@@ -115,7 +115,9 @@ train::Groups RunGroups::groups() const {
                         .cp = mesh_.size(dist::Axis::cp),
                         .cp_rank = place.cp,
                         .tensor = tensor_.get(),
-                        .context = context_.get()}};
+                        .context = context_.get()},
+          // Exchanges through host memory inside a pass need the host each time.
+          .recordable = over_nccl_ || (!tensor_ && !context_)};
 }
 
 void RunGroups::print_mapping() const {

@@ -46,9 +46,6 @@ class TrainCommand final : public Command {
       }
       dist::Watchdog watchdog(environment, config_.watchdog);
       RunGroups ranks(environment, layout, config_.train.device == "cuda");
-      DM_REQUIRE(config_.train.device == "cpu" || (layout.tp == 1 && layout.cp == 1), ExitCode::usage,
-                 "--tp {} --cp {}: on GPUs this version trains data-parallel; legal there: 1", layout.tp,
-                 layout.cp);
       model::check_placement(config_.model, layout.tp, layout.cp, config_.train.length);
       train::Groups groups = ranks.groups();
       DM_REQUIRE(

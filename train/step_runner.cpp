@@ -14,7 +14,7 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
       shared_gradients_(model, groups.placement),
       reducer_(parameters_, groups.across),
       model_(model, parameters_.leaves(), setup.activations, groups.placement),
-      passes_(model_, setup.micro_batch, setup.record) {
+      passes_(model_, setup.micro_batch, setup.record && groups.recordable) {
   for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
   if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
 }

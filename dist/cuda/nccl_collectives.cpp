@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -136,6 +137,10 @@ class NcclCollectives final : public Collectives {
   cudaStream_t pairs_stream_ = nullptr;
   cudaEvent_t joined_ = nullptr;
   int exceptions_at_start_ = std::uncaught_exceptions();
+  // A communicator that does not block takes one call at a time, from whichever thread: asking for its state
+  // while another thread has a call under way finishes that call twice. Held from a call until it has
+  // settled.
+  std::mutex calls_;
   std::atomic<bool> ending_ = false;
   std::thread poller_;
 };
@@ -221,6 +226,7 @@ template <class Call>
 std::unique_ptr<Pending> NcclCollectives::queue(const char* operation, int64_t bytes, const Call& call) {
   const cudaStream_t on = stream();
   bytes_sent_ += bytes;
+  const std::lock_guard lock(calls_);
   settle(call(on), operation, options_.start_timeout_s);
   return std::make_unique<Queued>(*this, on);
 }
@@ -235,6 +241,7 @@ std::unique_ptr<Pending> NcclCollectives::pair(const Pair& pair) {
 void NcclCollectives::flush() {
   if (pairs_.empty()) return;
   const std::vector<Pair> pairs = std::exchange(pairs_, {});
+  const std::lock_guard lock(calls_);
   ncclResult_t result = ncclGroupStart();
   for (const Pair& p : pairs) {
     const int peer = static_cast<int>(p.peer);
@@ -257,6 +264,8 @@ void NcclCollectives::join(cudaStream_t stream) {
 void NcclCollectives::poll() {
   while (!ending_) {
     std::this_thread::sleep_for(kPollEvery);
+    const std::unique_lock lock(calls_, std::try_to_lock);
+    if (!lock) continue;  // whoever holds it asks for the state itself
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
     if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress)) continue;

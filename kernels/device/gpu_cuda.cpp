@@ -67,6 +67,18 @@ void SideCopies::go_first() {
 
 void SideCopies::wait() { check_launch(cudaEventSynchronize(impl_->end), "copying to the host"); }
 
+namespace {
+
+/// What was recorded is given up, so that exchanges in it are released: a communicator waits for that.
+void end_failed_capture(at::cuda::CUDAGraph& graph) {
+  try {
+    graph.capture_end();
+  } catch (const std::exception&) {  // it says only that the recording is no longer valid
+  }
+}
+
+}  // namespace
+
 struct Graph::Impl {
   bool record;
   int64_t runs = 0;
@@ -84,8 +96,15 @@ void Graph::run(const std::function<void()>& work) {
     wait_for_gpu();
     c10::cuda::CUDACachingAllocator::emptyCache();
     auto graph = std::make_unique<at::cuda::CUDAGraph>(/*keep_graph=*/true);
-    graph->capture_begin();
-    work();
+    // Exchanges are queued by threads of NCCL, which may allocate: only this thread's calls are held to the
+    // rules of recording.
+    graph->capture_begin(/*pool=*/{0, 0}, cudaStreamCaptureModeThreadLocal);
+    try {
+      work();
+    } catch (...) {
+      end_failed_capture(*graph);
+      throw;
+    }
     graph->capture_end();
     size_t nodes = 0;
     check_launch(cudaGraphGetNodes(graph->raw_cuda_graph(), nullptr, &nodes), "recording");

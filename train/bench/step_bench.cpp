@@ -74,6 +74,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   const int64_t activation_bytes = gpu && config.compute != "f32" ? 2 : 4;
   result.memory = model::training_memory(model_config, rows_at_once, config.length, activation_bytes);
   result.ranks = groups.all.size();
+  result.dp = groups.data_ranks, result.cp = groups.placement.cp, result.tp = groups.placement.tp;
   StepRunner runner(model_config, {},
                     {.activations = activation_bytes == 2 ? at::kBFloat16 : at::kFloat,
                      .device = at::Device(config.device),
@@ -84,7 +85,9 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   runner.weights_changed();
 
   std::vector<double> times, exposed, gathers;
-  const auto tokens = static_cast<double>(config.rows * config.length);
+  // A rank's own: tensor and context ranks share theirs.
+  const double tokens = static_cast<double>(config.rows * config.length) /
+                        static_cast<double>(groups.placement.tp * groups.placement.cp);
   const auto step = [&](uint64_t number) {
     const auto seed =
         number * static_cast<uint64_t>(groups.data_ranks + 1) + static_cast<uint64_t>(groups.data_rank);
@@ -161,6 +164,9 @@ Json StepBenchResult::json() const {
             {"reserved_gib", static_cast<double>(reserved_bytes) / (1 << 30)},
             {"graph_nodes", graph_nodes},
             {"ranks", ranks},
+            {"dp", dp},
+            {"cp", cp},
+            {"tp", tp},
             {"reduce_exposed_ms", reduce_exposed_ms},
             {"gather_ms", gather_ms},
             {"loss", loss}};

@@ -34,7 +34,7 @@ struct StepBenchConfig {
     v("device", self.device, "where the model is: on the CPU, or on one GPU", Choices{{"cpu", "cuda"}});
     v("compute", self.compute, "type of activations and products; auto: bf16 on a GPU, f32 on the CPU",
       Choices{{"auto", "bf16", "f32"}});
-    v("rows", self.rows, "rows a step", Range{1, 1e6});
+    v("rows", self.rows, "rows a step, for each rank on the data axis", Range{1, 1e6});
     v("micro_rows", self.micro_rows, "rows worked on at once; 0: all", Range{0, 1e6});
     v("length", self.length, "tokens a row", Range{1, 1 << 24});
     v("document_tokens", self.document_tokens, "mean length of the documents packed into a row",
@@ -65,8 +65,9 @@ struct StepBenchResult {
   model::MemoryNeed memory;  // predicted
   int64_t reserved_bytes = 0;
   int64_t graph_nodes = 0;
-  // Over ranks, `rows` each: parameters and rates are of one rank, times of the slowest.
-  int64_t ranks = 1;
+  // Over ranks, `rows` for each on the data axis: rates are of one rank, times of the slowest, parameters and
+  // the predicted memory of the whole model.
+  int64_t ranks = 1, dp = 1, cp = 1, tp = 1;
   double reduce_exposed_ms = 0, gather_ms = 0;  // medians: waits for gradients and for weights
   double loss = 0;  // of the last step, in nats a token: that something was trained
   std::vector<kernels::KernelTime> kernels;
