@@ -4,6 +4,7 @@
 
 #include "checkpoints/directory.h"
 #include "core/error.h"
+#include "core/progress.h"
 
 namespace dm::checkpoints {
 
@@ -36,6 +37,7 @@ std::span<const std::byte> ChunkReader::from(const Manifest::StoredPiece& piece,
                source.path(), size, piece.offset_bytes + begin, piece.dataset, hex(found), hex(stored));
     piece_ = &piece;
     chunk_ = chunk;
+    made_progress();
   }
   return std::span(buffer_).subspan(static_cast<size_t>(offset_bytes - chunk * kChunkBytes));
 }

@@ -14,6 +14,7 @@
 #include "core/failpoint.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "core/progress.h"
 
 namespace dm::checkpoints {
 namespace {
@@ -114,6 +115,7 @@ class Save {
         const auto size = static_cast<size_t>(std::min(kChunkBytes, stored.size_bytes - begin));
         chunks.push_back(xxh3_64(data + begin, size));
         file.write_at(data + begin, size, stored.offset_bytes + begin);
+        made_progress();
         DM_FAILPOINT("save.in_payload");
       }
       answer.push_back(std::move(chunks));

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/progress.h"
+
 namespace dm::dist {
 
 class Activity {
@@ -48,18 +50,16 @@ class Activity {
     const Clock::duration waited = std::exchange(waited_, {});
     busy_seconds_ = std::chrono::duration<double>(now - std::exchange(step_began_, now) - waited).count();
     step_ = step;
-    ++other_;
+    ++steps_;
   }
-  /// Long work without exchanges or steps goes on.
-  void alive() { ++other_; }
 
   Snapshot now() const {
     const int64_t begun = exchanges_;
-    return {step_, busy_seconds_, begun, depth_ > 0, name_, begun + ended_ + other_};
+    return {step_, busy_seconds_, begun, depth_ > 0, name_, begun + ended_ + steps_ + progress_made()};
   }
 
  private:
-  std::atomic<int64_t> step_ = 0, exchanges_ = 0, ended_ = 0, other_ = 0;
+  std::atomic<int64_t> step_ = 0, exchanges_ = 0, ended_ = 0, steps_ = 0;
   std::atomic<double> busy_seconds_ = 0;
   std::atomic<int> depth_ = 0;
   std::atomic<const char*> name_ = "none yet";

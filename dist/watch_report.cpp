@@ -59,6 +59,16 @@ std::optional<Verdict> judge(const std::vector<RankStatus>& ranks, double timeou
                              timeout_seconds, most.first, most.second),
                  [&](const RankStatus& rank) { return exchange(rank) != most; });
   }
+  // Exchanges of GPUs are waited for on the device, not here: whoever has begun fewer keeps the others
+  // waiting.
+  const auto by_count = [](const RankStatus& a, const RankStatus& b) { return a.exchanges < b.exchanges; };
+  const RankStatus& ahead = *std::max_element(ranks.begin(), ranks.end(), by_count);
+  const auto behind = [&](const RankStatus& rank) { return rank.exchanges < ahead.exchanges; };
+  if (std::any_of(ranks.begin(), ranks.end(), behind))
+    return blame(ranks,
+                 fmt::format("nothing moved for {:.0f} s: others have begun exchange {} ({}), but",
+                             timeout_seconds, ahead.exchanges, ahead.exchange),
+                 behind);
   const char* nobody = "no rank is in an exchange:";
   const char* everybody = "although all ranks are in the same exchange (the network, or a GPU):";
   return blame(ranks,

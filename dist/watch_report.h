@@ -29,7 +29,8 @@ struct Verdict {
 
 /// nullopt while all is well. A rank that sent nothing for `timeout_seconds` is dead or stopped. When nobody
 /// has got anywhere for as long, those are named that are in no exchange while others wait in one; where all
-/// are in one, those in another than most; where all are in the same, that is said.
+/// are in one, those in another than most; where none is, those that have begun fewer than others; where
+/// all are equal, that is said.
 std::optional<Verdict> judge(const std::vector<RankStatus>& ranks, double timeout_seconds);
 
 /// Ranks whose last step kept them busy three times as long as the median rank, once all have done one.

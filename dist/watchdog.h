@@ -25,8 +25,9 @@ struct WatchdogConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
     v("watchdog_seconds", self.watchdog_seconds,
-      "end the job (71) when a rank gives no sign of life, or no step is done, for so long: more than the "
-      "longest step or evaluation takes; 0: wait for ever",
+      "end the job (71) when a rank gives no sign of life, or no rank gets on with anything, for so long: "
+      "more "
+      "than a rank computes between two exchanges, or a device takes to flush a checkpoint; 0: wait for ever",
       Range{0, 1e6}, Affects::output);
   }
 };

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "checkpoints/bench/save_bench.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -24,8 +25,8 @@ struct BenchOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
-    v("what", self.what, "step, decode, exchange, scan or loader",
-      Choices{{"", "step", "decode", "exchange", "scan", "loader"}});
+    v("what", self.what, "step, decode, exchange, checkpoint, scan or loader",
+      Choices{{"", "step", "decode", "exchange", "checkpoint", "scan", "loader"}});
     v("threads", self.threads, "CPU threads; 0: all cores", Range{0, 4096});
     v("json", self.json, "write the result to this file as well");
   }
@@ -39,13 +40,15 @@ class BenchCommand final : public Command {
     table_.add("loader", loader_);
     table_.add("step", step_);
     table_.add("exchange", exchange_);
+    table_.add("checkpoint", save_);
     table_.add("layout", layout_);
     table_.add("model", model_);
   }
 
   const char* name() const override { return "bench"; }
   const char* summary() const override {
-    return "time training steps, decoding, exchanges between ranks, the scan against its peers, or the "
+    return "time training steps, decoding, exchanges between ranks, saves, the scan against its peers, or "
+           "the "
            "loader";
   }
   const char* description() const override {
@@ -55,7 +58,8 @@ class BenchCommand final : public Command {
            "CPU or a GPU, and over ranks in any layout (--tp, --cp). decode: tokens of recurrent decoding, "
            "--rows texts "
            "side by side. exchange: the gradients and weights of a step "
-           "between ranks.\nscan: forward and backward of the Mamba-2 scan beside the chunked einsum form "
+           "between ranks.\ncheckpoint: saves of ranks into --save-dir, beside dd with as many "
+           "writers.\nscan: forward and backward of the Mamba-2 scan beside the chunked einsum form "
            "and "
            "the step loop "
            "through LibTorch, same\n"
@@ -71,7 +75,14 @@ class BenchCommand final : public Command {
 
   ExitCode run(const Invocation& invocation) override {
     DM_REQUIRE(!options_.what.empty(), ExitCode::usage,
-               "bench: say what: step, decode, exchange, scan or loader");
+               "bench: say what: step, decode, exchange, checkpoint, scan or loader");
+    if (options_.what == "checkpoint")
+      return run_with_ranks(invocation, [&](dist::Environment& environment) {
+        const auto group = environment.make_world_group();
+        const Json result = checkpoints::bench_save(save_, *group);
+        if (environment.rank() == 0) report(result);
+        return ExitCode::ok;
+      });
     if (options_.what == "step" || options_.what == "exchange")
       return run_with_ranks(invocation, [&](dist::Environment& environment) {
         use_threads(options_.threads, environment.local_world());
@@ -114,6 +125,7 @@ class BenchCommand final : public Command {
   data::LoaderBenchConfig loader_;
   train::StepBenchConfig step_;
   train::ExchangeBenchConfig exchange_;
+  checkpoints::SaveBenchConfig save_;
   dist::LayoutConfig layout_;
   model::ModelConfig model_;
 };

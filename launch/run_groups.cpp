@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -25,14 +26,15 @@ int64_t smallest_host(dist::Environment& environment, Collectives& all) {
 }  // namespace
 
 RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu,
-                     int64_t ranks)
+                     int64_t ranks, Wrap wrap)
     : environment_(environment),
       ranks_(ranks > 0 ? ranks : environment.world()),
+      wrap_(std::move(wrap)),
       mesh_(ranks_, ranks_, 1, 1),
       on_gpu_(on_gpu),
       over_nccl_(on_gpu && layout.comm != "mpi"),
       layout_(layout),
-      all_(environment.make_group(takes_part() ? 0 : 1 + environment.rank())) {
+      all_(host_group(takes_part() ? 0 : 1 + environment.rank())) {
   DM_REQUIRE(on_gpu || layout.comm != "nccl", ExitCode::usage,
              "--comm nccl moves the memory of GPUs; give --device cuda, or --comm mpi");
   mesh_ = dist::make_mesh(layout, ranks_, std::min(ranks_, smallest_host(environment, *all_)));
@@ -44,7 +46,7 @@ RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& l
     return;
   }
   const int64_t tensor_rank = mesh_.coordinate(environment.rank()).tp;
-  replicas_ = environment.make_group(tensor_rank);
+  replicas_ = host_group(tensor_rank);
   const int64_t shard = dist::shard_size(layout, mesh_), tp = mesh_.size(dist::Axis::tp);
   const int64_t replica = replicas_->rank();
   shards_ = device_group(replica / shard * tp + tensor_rank);
@@ -89,17 +91,26 @@ void RunGroups::use_gpu(const dist::LayoutConfig& layout) {
   kernels::use_gpu(gpu_);
 }
 
+std::unique_ptr<Collectives> RunGroups::wrapped(std::unique_ptr<Collectives> group) const {
+  return wrap_ ? wrap_(std::move(group)) : std::move(group);
+}
+
+std::unique_ptr<Collectives> RunGroups::host_group(int64_t color) {
+  return wrapped(environment_.make_group(color));
+}
+
 std::unique_ptr<Collectives> RunGroups::device_group(int64_t color) {
+  if (!on_gpu_) return host_group(color);
   std::unique_ptr<Collectives> host = environment_.make_group(color);
-  if (!on_gpu_) return host;
   if (host->size() == 1) return make_single_process_collectives();
-  if (!over_nccl_) return dist::make_staged_collectives(std::move(host), kernels::current_stream_handle);
+  if (!over_nccl_)
+    return wrapped(dist::make_staged_collectives(std::move(host), kernels::current_stream_handle));
   const auto lost = [this](const std::string& message) {
     log_error("{}", message);
     environment_.abort(static_cast<int>(ExitCode::lost));
   };
-  return dist::make_nccl_collectives(std::move(host),
-                                     {.current_stream = kernels::current_stream_handle, .lost = lost});
+  return wrapped(dist::make_nccl_collectives(
+      std::move(host), {.current_stream = kernels::current_stream_handle, .lost = lost}));
 }
 
 train::Groups RunGroups::groups() const {

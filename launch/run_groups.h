@@ -1,6 +1,7 @@
 #pragma once
 // The groups of ranks of one run, made of a layout: who talks to whom, over what, and on which GPU.
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,8 +15,12 @@ namespace dm::launch {
 /// refuses before anything else is allocated.
 class RunGroups {
  public:
+  /// What every group goes through on its way to its users, to be watched or counted.
+  using Wrap = std::function<std::unique_ptr<Collectives>(std::unique_ptr<Collectives>)>;
+
   /// `ranks` > 0: of the first so many ranks alone; the others call it too and have nothing to do with it.
-  RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu, int64_t ranks = 0);
+  RunGroups(dist::Environment& environment, const dist::LayoutConfig& layout, bool on_gpu, int64_t ranks = 0,
+            Wrap wrap = nullptr);
 
   bool takes_part() const { return environment_.rank() < ranks_; }
 
@@ -28,10 +33,13 @@ class RunGroups {
   void check_tensor_groups() const;
   void stand_aside();
   void use_gpu(const dist::LayoutConfig& layout);
+  std::unique_ptr<Collectives> host_group(int64_t color);
   std::unique_ptr<Collectives> device_group(int64_t color);
+  std::unique_ptr<Collectives> wrapped(std::unique_ptr<Collectives> group) const;
 
   dist::Environment& environment_;
   const int64_t ranks_;
+  const Wrap wrap_;
   dist::Mesh mesh_;
   bool on_gpu_, over_nccl_;
   dist::LayoutConfig layout_;

@@ -1,6 +1,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "dist/watchdog.h"
+#include "dist/watched_collectives.h"
 #include "launch/command.h"
 #include "launch/ranks.h"
 #include "launch/run_groups.h"
@@ -45,7 +46,10 @@ class TrainCommand final : public Command {
         dist::require_agreement(*group, start_facts(config_));
       }
       dist::Watchdog watchdog(environment, config_.watchdog);
-      RunGroups ranks(environment, layout, config_.train.device == "cuda");
+      RunGroups ranks(environment, layout, config_.train.device == "cuda", 0,
+                      [&watchdog](std::unique_ptr<Collectives> group) {
+                        return dist::watched(std::move(group), watchdog.activity());
+                      });
       model::check_placement(config_.model, layout.tp, layout.cp, config_.train.length);
       train::Groups groups = ranks.groups();
       DM_REQUIRE(

@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/progress.h"
 #include "data/loader.h"
 #include "train/rows.h"
 
@@ -80,6 +81,7 @@ EvalResult evaluate(const model::LanguageModel& model, const data::Dataset& data
                bytes);
     }
     row += std::max<int64_t>(full_rows, 1);
+    made_progress();
   }
   add_ranks(result, groups.replicas);
   for (const double nats : result.nats_by_position) result.nats += nats;

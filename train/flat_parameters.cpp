@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/progress.h"
 #include "kernels/square_sum/square_sum_cuda.h"
 
 namespace dm::train {
@@ -141,6 +142,7 @@ void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed)
         device().is_cpu() ? values : at::empty(values.sizes(), values.options().device(at::kCPU));
     model::initialise(config, parameters_[i], seed, host);
     if (!device().is_cpu()) values.copy_(host);
+    made_progress();
   }
   if (group_.size() == 1) return;
   for (const Bucket& bucket : buckets_)
@@ -184,14 +186,16 @@ double FlatParameters::owned_gradient_squares() const {
   return sum;
 }
 
-std::string FlatParameters::first_non_finite_gradient() const {
-  for (const Slice& slice : slices(rank())) {
-    const at::Tensor gradient = owned_gradients_.narrow(0, slice.offset, slice.count());
-    if (!at::isfinite(gradient).all().item<bool>())
-      return fmt::format("gradient of {} not finite",
-                         parameters_[static_cast<size_t>(slice.parameter)].info.name);
-  }
-  return "its share of the gradient finite";
+std::string FlatParameters::first_non_finite() const {
+  const auto finite = [](const at::Tensor& t) { return at::isfinite(t).all().item<bool>(); };
+  for (const auto& parameter : parameters_)
+    if (const std::string& name = parameter.info.name; !finite(leaves_.at(name).detach()))
+      return fmt::format("weights of {} not finite", name);
+  // Sums over the ranks went into the owned array; the flat buffer still holds what this rank had to add.
+  for (auto parameter = parameters_.rbegin(); parameter != parameters_.rend(); ++parameter)
+    if (const std::string& name = parameter->info.name; !finite(leaves_.at(name).grad()))
+      return fmt::format("gradient of {} not finite", name);
+  return "its own weights and gradient finite";
 }
 
 void FlatParameters::gather_weights() {

@@ -74,6 +74,8 @@ class FlatParameters {
   std::vector<Slice> slices(int64_t rank) const;
   /// The same of one bucket: over all ranks in turn, the bucket's parameters in logical order.
   std::vector<Slice> slices(const Bucket& bucket, int64_t rank) const;
+  /// All that this rank holds, [flat]: on every rank the same since the last gather_weights().
+  const at::Tensor& weights() const { return weights_; }
   /// What this rank owns, [owned_count()].
   const at::Tensor& owned_weights() const { return owned_weights_; }
   const at::Tensor& owned_gradients() const { return owned_gradients_; }
@@ -85,8 +87,8 @@ class FlatParameters {
   void initialise(const model::ModelConfig& config, uint64_t seed);
 
   void zero_gradients();
-  /// Starts to sum a bucket's gradients over the group, in rank order; the result is the owned piece, and
-  /// what stands in the buffer is spent.
+  /// Starts to sum a bucket's gradients over the group, in rank order; the result is the owned piece. The
+  /// buffer keeps this rank's own.
   std::unique_ptr<Pending> reduce(const Bucket& bucket);
   /// All buckets, from the last to the first, and waits. (GradientReducer does it during the backward pass.)
   void reduce_gradients();
@@ -96,8 +98,10 @@ class FlatParameters {
   /// Sum of squares in float64 of the owned gradients that count here (model::ParameterPiece), the same for
   /// any number of threads.
   double owned_gradient_squares() const;
-  /// For the log after a step that was not finite: which of the owned gradients is the first that is not.
-  std::string first_non_finite_gradient() const;
+  /// For the log after a step that was not finite, of this rank's own rows alone: the first tensor in forward
+  /// order whose weights are not finite, else the first in backward order whose gradient is not, the layer
+  /// where it began.
+  std::string first_non_finite() const;
   /// Every rank's owned weights reach all ranks.
   void gather_weights();
   /// Milliseconds that the last gather_weights() took. On a GPU known once the stream has been waited for.

@@ -45,6 +45,7 @@ struct TrainConfig {
   int64_t eval_every = 0;  // steps
   int64_t save_every = 0;  // steps
   double save_every_minutes = 15;
+  int64_t digest_every = 0;       // steps
   int64_t telemetry_every = 100;  // steps
   int64_t telemetry_tokens = 1024;
   std::string init_from;
@@ -97,6 +98,11 @@ struct TrainConfig {
       Affects::output);
     v("save_every_minutes", self.save_every_minutes, "minutes between two checkpoints; 0: not by time",
       Range{0, 1e9}, Affects::output);
+    v("digest_every", self.digest_every,
+      "steps between two comparisons of the weights' hashes over all data ranks, which names a rank whose "
+      "memory "
+      "errs; 0: none",
+      Range{0, 1e12}, Affects::output);
     v("telemetry_every", self.telemetry_every,
       "steps between two measurements of the differential layers; 0: none", Range{0, 1e12}, Affects::output);
     v("telemetry_tokens", self.telemetry_tokens, "tokens that such a measurement looks at", Range{1, 1e9},

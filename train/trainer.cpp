@@ -27,6 +27,7 @@
 #include "train/step_guard.h"
 #include "train/step_runner.h"
 #include "train/trace.h"
+#include "train/weights_vote.h"
 
 namespace dm::train {
 namespace {
@@ -59,6 +60,7 @@ class Trainer {
   double learning_rate() const;
   void advance(const StepFacts& facts);
   void explain_skip(const StepFacts& facts, Verdict verdict) const;
+  void check_weights_if_due() const;
   void evaluate_if_due(Reporter& reporter) const;
   void measure_difference_if_due(Reporter& reporter) const;
   void save_if_due(const StepFacts& facts, Reporter& reporter);
@@ -110,6 +112,7 @@ ExitCode Trainer::loop() {
     const StepFacts facts = step_.agree(flags());  // from here on all ranks know the same, and decide alike
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate();
+    check_weights_if_due();
     if (verdict == Verdict::update) {
       saver_.hold_updates();
       step_.update(lr, facts);
@@ -197,8 +200,15 @@ void Trainer::explain_skip(const StepFacts& facts, Verdict verdict) const {
            facts.gradient_norm());
   if (verdict != Verdict::not_finite) return;
   const std::string mine = fmt::format("rank {}: loss of its rows {}, {}", groups_.all.rank(),
-                                       step_.local().nats, step_.parameters().first_non_finite_gradient());
+                                       step_.local().nats, step_.parameters().first_non_finite());
   for (const std::string& text : groups_.all.gather_text(mine)) log_warn("  {}", text);
+}
+
+/// Before the update, which would spread an error to all, or heal it after its gradient has been added.
+void Trainer::check_weights_if_due() const {
+  const int64_t every = config_.train.digest_every;
+  if (every > 0 && (progress_.step + 1) % every == 0)
+    require_equal_weights(step_.parameters(), groups_.replicas, progress_.step + 1);
 }
 
 void Trainer::trace_step() {
@@ -295,6 +305,8 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       saver_(store_, step_.parameters(), step_.optimizer(), step_.owns()),
       guard_(config.train.spike_sigma, config.train.spike_window),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
+  if (config.train.digest_every > 0 && groups.replicas.size() == 1)
+    log_warn("--digest-every: these weights are held once; there is nothing to compare them with");
   const std::optional<Meta> stored = restore();
   step_.weights_changed();
   start_data(stored);

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "checkpoints/bench/save_bench.h"
 #include "checkpoints/names.h"
 #include "checkpoints/store.h"
 #include "core/error.h"
@@ -149,6 +150,18 @@ TEST_F(StoreMpiTest, ASecondJobIsRefusedOnEveryRank) {
   Store store(run_, {}, *group_);
   EXPECT_THAT(error_everywhere(ExitCode::locked, [&] { Store second(run_, {}, *group_); }),
               HasSubstr("in use by process"));
+}
+
+TEST_F(StoreMpiTest, TheBenchSavesWhatItSaysAndLeavesNothing) {
+  const SaveBenchConfig config{
+      .save_dir = run_ + "/bench", .save_mib = 3, .tensor_mib = 0.7, .save_repetitions = 2};
+  const Json result = bench_save(config, *group_);
+  EXPECT_EQ(result["bytes_a_rank"], 3 << 20);
+  EXPECT_EQ(result["save_seconds"].size(), 2u);
+  EXPECT_GT(result["save_gb_s"].get<double>(), 0);
+  EXPECT_GT(result["dd_gb_s"].get<double>(), 0);
+  group_->barrier();
+  EXPECT_FALSE(fs::exists(config.save_dir));
 }
 
 }  // namespace

@@ -75,6 +75,16 @@ TEST(WatchReport, ARankInAnotherExchangeThanMostIsNamed) {
   EXPECT_THAT(verdict->culprits, ElementsAre(3));
 }
 
+TEST(WatchReport, WhoeverHasBegunFewerIsNamedWhereNoneWaitsOnTheHost) {
+  auto ranks = four_standing();
+  for (RankStatus& rank : ranks) rank.inside = false;
+  ranks[2].exchanges = 5;
+  const auto verdict = judge(ranks, 30);
+  ASSERT_TRUE(verdict);
+  EXPECT_THAT(verdict->culprits, ElementsAre(2));
+  EXPECT_THAT(verdict->message, HasSubstr("others have begun exchange 7 (all-reduce), but"));
+}
+
 TEST(WatchReport, WithoutACulpritAllAreShown) {
   auto ranks = four_standing();
   EXPECT_THAT(judge(ranks, 30)->message, HasSubstr("all ranks are in the same exchange"));

@@ -146,17 +146,26 @@ TEST(FlatParameters, DigestSeesEveryElementOfWeightsAndMoments) {
   EXPECT_EQ(digest(), before);
 }
 
-TEST(FlatParameters, FirstGradientThatIsNotFiniteIsNamed) {
+TEST(FlatParameters, WhatIsNotFiniteIsNamedOnTheRankWhereItBegan) {
   const auto group = test::mpi().make_world_group();
   FlatParameters parameters(infos(), DType::f32, *group);
+  const auto poison = [&](const at::Tensor& t) {
+    t.view(-1)[7].fill_(std::numeric_limits<double>::quiet_NaN());
+  };
+  const auto told = [&] { return group->gather_text(parameters.first_non_finite()); };
   const bool last = group->rank() == group->size() - 1;
+  // It goes backwards through the layers: where it is found last, in "conv", it began.
   if (last)
-    parameters.leaves().at("conv").mutable_grad().view(-1)[7].fill_(std::numeric_limits<double>::quiet_NaN());
+    poison(parameters.leaves().at("matrix").mutable_grad()),
+        poison(parameters.leaves().at("conv").mutable_grad());
   parameters.reduce_gradients();
-  int64_t named = 0;
-  for (const std::string& text : group->gather_text(parameters.first_non_finite_gradient()))
-    named += text.find("conv") != std::string::npos;
-  EXPECT_EQ(named, 1);  // by its owner
+  std::vector<std::string> expected(static_cast<size_t>(group->size()),
+                                    "its own weights and gradient finite");
+  expected.back() = "gradient of conv not finite";
+  EXPECT_EQ(told(), expected);
+  if (last) poison(parameters.leaves().at("long").detach());
+  expected.back() = "weights of long not finite";
+  EXPECT_EQ(told(), expected);
 }
 
 // ---- decisions ----

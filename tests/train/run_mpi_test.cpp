@@ -1,12 +1,15 @@
 // Whole runs over ranks: one function whatever their number, the same bits at the same number, and resuming.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <regex>
 
+#include "core/files.h"
 #include "core/forwarding_collectives.h"
 #include "tests/support/mpi_environment.h"
 #include "tests/train/tiny_run.h"
@@ -130,7 +133,9 @@ TEST(Run, OneRanksNanSkipsOneStepOnAllRanks) {
   PoisonedStep poisoned_alone(*alone, 0), poisoned(*group, group->size() - 1);
   if (group->rank() == 0) run(reference, poisoned_alone);
   group->barrier();
+  setenv("DM_LOG", "warn", 1);  // for the file, which says where it began
   run(config, poisoned);
+  setenv("DM_LOG", "error", 1);
   EXPECT_LE(test::relative_difference(test::final_weights(config.train.run_dir),
                                       test::final_weights(reference.train.run_dir)),
             kPromise);
@@ -140,6 +145,17 @@ TEST(Run, OneRanksNanSkipsOneStepOnAllRanks) {
   const auto ledger = read_ledger(config.train.ledger);
   EXPECT_EQ(ledger[2].state, ledger[1].state);  // nothing moved
   EXPECT_NE(hex(ledger[3].state), hex(ledger[2].state));
+  if (group->rank() == 0) {
+    const std::string log = read_file(config.train.run_dir + "/logs/rank-00000.log", 1 << 20);
+    for (int64_t rank = 0; rank < group->size(); ++rank) {
+      const char* what = rank == group->size() - 1 ? "gradient of backbone.embedding"
+                                                   : "its own weights and gradient finite";
+      EXPECT_TRUE(std::regex_search(
+          log, std::regex(fmt::format("rank {}: loss of its rows [0-9.]+, {}", rank, what))))
+          << log;
+    }
+  }
+  group->barrier();
 }
 
 TEST(Run, AccumulationChangesRoundingOnly) {
