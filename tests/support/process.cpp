@@ -102,6 +102,23 @@ std::vector<std::string> mpirun(int ranks, std::vector<std::string> arguments) {
   return words;
 }
 
+std::map<int, pid_t> ranks_of(const std::string& word) {
+  static const std::string kRank = "OMPI_COMM_WORLD_RANK=";
+  std::map<int, pid_t> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::istringstream words(read_text(entry.path() / "cmdline")),
+        variables(read_text(entry.path() / "environ"));
+    bool has_word = false;
+    for (std::string next; std::getline(words, next, '\0');) has_word |= next == word;
+    if (!has_word) continue;
+    for (std::string next; std::getline(variables, next, '\0');)
+      if (next.starts_with(kRank)) found[std::stoi(next.substr(kRank.size()))] = std::stoi(name);
+  }
+  return found;
+}
+
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "dm-test-XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");

@@ -51,6 +51,10 @@ Outcome run(std::vector<std::string> arguments, const std::map<std::string, std:
 std::string diffmamba();
 std::vector<std::string> mpirun(int ranks, std::vector<std::string> arguments);
 
+/// Living processes with this word in their command lines, by the rank that mpirun gave them; those without
+/// one are left out.
+std::map<int, pid_t> ranks_of(const std::string& word);
+
 /// A folder that goes away with the object.
 class TemporaryFolder {
  public:
