@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -140,6 +141,15 @@ TEST_F(FaultTest, WhatFailsAfterTheCommitDoesNotUndoIt) {
   }
 }
 
+TEST_F(FaultTest, Row24_ARenameThatWasDoneAndReportedFailedIsACommit) {
+  const std::string path = fresh_run();
+  const Outcome outcome =
+      test::run(helper(1, {"save", path, "3"}), {{"LD_PRELOAD", DM_LIAR}, {"DM_LIE", "rename"}});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(list(path).size(), 2u);
+  expect_sound(path, "3", "the answer was lost");
+}
+
 // --- the kernel's own refusals ---
 
 /// Runs a shell script as root of a namespace of its own, where it may mount; skips where the machine forbids
@@ -222,6 +232,33 @@ TEST_F(FaultTest, TooFewDescriptorsAreAnErrorAndCondemnNoCheckpoint) {
     expect_sound(path, outcome.exit_code == 0 ? "3" : "2", fmt::format("{} descriptors", limit));
     if (outcome.exit_code == 0) break;
   }
+}
+
+// --- killed while it reads ---
+
+/// Every file of a run with what is in it, but for the lock and what says who had it.
+std::map<std::string, std::string> content(const std::string& path) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file() && entry.path().filename() != "LOCK")
+      files[entry.path()] = test::read_text(entry.path());
+  return files;
+}
+
+TEST_F(FaultTest, Row08_KilledFiveTimesWhileLoadingNothingHasChanged) {
+  if (test::run({"strace", "-f", "-qq", "-o", "/dev/null", "true"}).exit_code != 0)
+    GTEST_SKIP() << "no ptrace here: strace fails";
+  const std::string path = fresh_run();
+  const auto before = content(path);
+  for (const int when : {1, 4, 9, 20, 33}) {
+    std::vector<std::string> words = helper(1, {"resume", path});
+    words.insert(words.begin(), {"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64", "-e",
+                                 fmt::format("inject=pread64:signal=SIGKILL:when={}", when)});
+    EXPECT_EQ(test::run(words).exit_code, 128 + SIGKILL) << when;
+    EXPECT_EQ(content(path), before) << when;
+  }
+  RecordProperty("trials", 5);
+  expect_sound(path, "2", "killed while loading");
 }
 
 // --- a device that cannot read back what it stored ---
@@ -310,8 +347,12 @@ TEST_P(SystemCallTest, FailingOrKilledAtEachOne) {
     GTEST_SKIP() << "no ptrace here: strace fails";
   const std::string call = GetParam();
   const bool takes_space = call == "pwrite64" || call == "fallocate" || call == "mkdir";
-  for (const std::string fault : {"signal=SIGKILL", "error=EIO", "error=ENOSPC"}) {
-    if (fault == "error=ENOSPC" && !takes_space) continue;
+  const bool is_repeated = call == "pwrite64" || call == "fallocate";  // where a signal came between
+  int all_trials = 0;
+  for (const std::string fault :
+       {"signal=SIGKILL", "error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EINTR"}) {
+    if ((fault == "error=ENOSPC" || fault == "error=EDQUOT") && !takes_space) continue;
+    if (fault == "error=EINTR" && !is_repeated) continue;
     // Killed at each; the many writes of one file fail alike.
     const int stride = call == "pwrite64" && fault != "signal=SIGKILL" ? 3 : 1;
     int trials = 0;
@@ -333,11 +374,16 @@ TEST_P(SystemCallTest, FailingOrKilledAtEachOne) {
           << why << ": " << outcome.exit_code << outcome.err;
       EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 74 || outcome.exit_code == 128 + SIGKILL)
           << why << ": " << outcome.exit_code << outcome.err;
+      if (fault == "error=EINTR") {
+        EXPECT_EQ(outcome.exit_code, 0) << why << outcome.err;
+      }
       expect_sound(path, saved ? "3" : "2", why);
     }
+    all_trials += trials;
     EXPECT_GT(trials, 0) << call << " is never called";
     std::printf("%s %s: %d trials\n", call.c_str(), fault.c_str(), trials);
   }
+  RecordProperty("trials", all_trials);
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, SystemCallTest,

@@ -1,9 +1,12 @@
 // Runs that are stopped by signal at a step, or whose mpirun is killed at a random moment, and then resumed:
 // their ledgers must equal an uninterrupted run's, byte for byte.
 //
-//   ledger_trials --ranks N --stops COUNT --kills COUNT [--seed S] [--results FILE.jsonl]
+//   ledger_trials --ranks N --stops COUNT --kills COUNT [--save-kills COUNT] [--seed S] [--results
+//   FILE.jsonl]
 //
 // Prints one line a trial; exit 1 when any ledger differs. COUNT stops are spread evenly over steps 1 .. 30.
+// Runs of
+// --save-kills save at every step and are repeated until so many of the kills fell into a save.
 
 #include <fmt/format.h>
 
@@ -25,7 +28,7 @@ constexpr int kSteps = 30;
 constexpr int kSaved = 75;
 
 struct Options {
-  int ranks = 1, stops = 8, kills = 5;
+  int ranks = 1, stops = 8, kills = 5, save_kills = 0;
   unsigned seed = 1;
   std::string results;
 };
@@ -40,6 +43,8 @@ Options parse(int argc, char** argv) {
       options.stops = std::stoi(value);
     else if (key == "--kills")
       options.kills = std::stoi(value);
+    else if (key == "--save-kills")
+      options.save_kills = std::stoi(value);
     else if (key == "--seed")
       options.seed = static_cast<unsigned>(std::stoul(value));
     else if (key == "--results")
@@ -95,16 +100,36 @@ class Trials {
     return resume_and_compare("kill", delay, name);
   }
 
- private:
-  std::vector<std::string> command(const std::string& name) const {
-    return on_ranks(options_.ranks, train_words(folder_.path(), name, kSteps));
+  /// kill -9 likewise, in a run that is nearly always saving. What the kill fell into shows by what it left.
+  bool kill_while_saving(int trial, bool& was_saving) {
+    const std::string name = fmt::format("save-kill{}", trial);
+    const std::vector<std::string> often = {"--save-every", "1"};
+    Process process(command(name, often));
+    while (process.running() && lines(folder_ / (name + ".ledger")) < 1)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const auto delay = static_cast<int>(random_() % kSavingMs);
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay));
+    process.signal(SIGKILL);
+    process.wait();
+    was_saving = false;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_ / (name + "/checkpoints")))
+      was_saving |= entry.path().filename().string().starts_with(".tmp-");
+    return resume_and_compare(was_saving ? "save-kill" : "kill", delay, name, often);
   }
 
-  bool resume_and_compare(const char* kind, int at, const std::string& name) {
+ private:
+  static constexpr unsigned kSavingMs = 150;  // of the run, from its first step on
+
+  std::vector<std::string> command(const std::string& name, const std::vector<std::string>& more = {}) const {
+    return on_ranks(options_.ranks, train_words(folder_.path(), name, kSteps, more));
+  }
+
+  bool resume_and_compare(const char* kind, int at, const std::string& name,
+                          const std::vector<std::string>& more = {}) {
     // Orphans of a killed mpirun hold the run's lock for some seconds: exit code 73 says to come again.
     Outcome resumed;
     for (int attempt = 0; attempt < 40; ++attempt) {
-      resumed = run(command(name));
+      resumed = run(command(name, more));
       if (resumed.exit_code != 73) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(250));
     }
@@ -145,7 +170,13 @@ int main(int argc, char** argv) try {
   for (int i = 1; i <= options.stops; ++i)
     failures += !trials.stop_at(std::max(1, i * kSteps / options.stops));
   for (int i = 1; i <= options.kills; ++i) failures += !trials.kill_at_random(i);
-  const int total = options.stops + options.kills;
+  int total = options.stops + options.kills;
+  for (int hits = 0, tries = 0; hits < options.save_kills; ++tries, ++total) {
+    if (tries == 5 * options.save_kills) throw std::runtime_error("hardly a kill falls into a save");
+    bool was_saving = false;
+    failures += !trials.kill_while_saving(tries, was_saving);
+    hits += was_saving;
+  }
   fmt::print("{} of {} trials left the ledger of one run\n", total - failures, total);
   return total == 0 || failures != 0 ? 1 : 0;
 } catch (const std::exception& error) {

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""The table of faults in docs/reliability.md: rows.txt beside this file, with what tests/results/*.jsonl says of each row.
+
+    table.py --check   every row has its tests, each of them exists, and the page holds the table as it would be written
+    table.py --write   writes it into the page
+"""
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/reliability.md"
+ROWS = 77
+BEGIN, END = "<!-- written by tests/faults/table.py -->\n", "<!-- end -->\n"
+
+
+class Row:
+    def __init__(self, line):
+        number, self.fault, self.how, tests = (part.strip() for part in line.split("|"))
+        self.number = int(number)
+        self.reason = tests[5:].strip() if tests.startswith("none:") else ""
+        self.tests = [] if self.reason else tests.split()
+
+
+def rows():
+    lines = (ROOT / "tests/faults/rows.txt").read_text().splitlines()
+    return [Row(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def results():
+    """Per row and test the lines of its newest revision."""
+    found = {}
+    for path in sorted((ROOT / "tests/results").glob("*.jsonl")):
+        for text in path.read_text().splitlines():
+            line = json.loads(text)
+            if "row" not in line:  # of tests/e2e/ledger_trials.cpp
+                line = {"row": 46, "test": "nightly:ledger", "trials": 1, "outcome": "ok" if line["ok"] else "failed",
+                        "revision": line["revision"]}
+            lines = found.setdefault((line["row"], line["test"]), [])
+            if lines and lines[-1]["revision"] != line["revision"]:
+                lines.clear()
+            lines.append(line)
+    return found
+
+
+def table():
+    found = results()
+    text = ["| row | fault | how injected | trials | outcome |\n", "| --- | --- | --- | --- | --- |\n"]
+    for row in rows():
+        lines = [line for test in row.tests for line in found.get((row.number, test), [])]
+        missing = [test for test in row.tests if (row.number, test) not in found]
+        trials = sum(line["trials"] for line in lines)
+        failed = sum(line["outcome"] != "ok" for line in lines)
+        outcome = row.reason and f"not run: {row.reason}" or (
+            f"{failed} failed" if failed else "not run" if not lines else
+            "as it should be" + ("; not run: " + ", ".join(f"`{test}`" for test in missing) if missing else ""))
+        text.append(f"| {row.number} | {row.fault} | {row.how} | {trials:,} | {outcome} |\n")
+    return "".join(text)
+
+
+def page():
+    text = PAGE.read_text()
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return text[:begin] + "\n" + table() + "\n" + text[end:]
+
+
+def exists(test):
+    kind, name = test.split(":", 1)
+    if kind == "nightly":
+        path = ROOT / "tests/nightly" / name
+        return path.is_file() and path.stat().st_mode & 0o100 != 0
+    lists = [path.read_text() for path in (ROOT / "tests").rglob("CMakeLists.txt")]
+    if kind == "ctest":
+        pattern = re.sub(r"\d+$", "", name)
+        return any(f"NAME {name} " in text or f"NAME {pattern}${{ranks}} " in text for text in lists)
+    suite, case = name.split("/")[-2 if name.endswith("/*") or name.count("/") == 2 else -1].split(".") \
+        if "/" in name else name.split(".")
+    declared = re.compile(rf"^TEST(_F|_P)?\({suite}, {case}\)", re.M)
+    for folder in (path.parent for path in (ROOT / "tests").rglob("CMakeLists.txt")):
+        text = (folder / "CMakeLists.txt").read_text()
+        match = re.search(rf"dm_add_test\({kind}\s+SOURCES\s([^)]*)\)", text)
+        if match:
+            sources = [folder / word for word in match[1].split() if word.endswith(".cpp")]
+            return any(declared.search(source.read_text()) for source in sources)
+    return False
+
+
+def check():
+    problems = []
+    numbers = [row.number for row in rows()]
+    if numbers != list(range(1, ROWS + 1)):
+        problems.append(f"rows.txt: rows 1 to {ROWS}, each once and in order, are wanted, not {numbers}")
+    for row in rows():
+        if not row.tests and not row.reason:
+            problems.append(f"rows.txt: row {row.number} has neither tests nor a reason")
+        problems += [f"rows.txt: row {row.number}: there is no {test}" for test in row.tests if not exists(test)]
+    if page() != PAGE.read_text():
+        problems.append("docs/reliability.md: its table is not what tests/results says; tests/faults/table.py --write")
+    return problems
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        PAGE.write_text(page())
+    elif sys.argv[1:] == ["--check"]:
+        problems = check()
+        print("\n".join(problems) or "77 rows, their tests and their table are in order")
+        sys.exit(1 if problems else 0)
+    else:
+        sys.exit(__doc__)
