@@ -52,5 +52,6 @@ std::unique_ptr<Command> make_bench_command();
 std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_import_command();
 std::unique_ptr<Command> make_parity_command();
+std::unique_ptr<Command> make_plan_command();
 
 }  // namespace dm::launch

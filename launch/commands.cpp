@@ -14,6 +14,7 @@ std::vector<std::unique_ptr<Command>> make_commands() {
   commands.push_back(make_import_command());
   commands.push_back(make_bench_command());
   commands.push_back(make_parity_command());
+  commands.push_back(make_plan_command());
   return commands;
 }
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
@@ -64,6 +65,16 @@ std::string cell(const train::Distance& distance) {
   return fmt::format("{:>9.1e} {:>8.3f} {:<44}", distance.relative, distance.over_bound, distance.tensor);
 }
 
+void print_too_far(const char* what, const train::Distance& distance) {
+  constexpr size_t kShown = 8;
+  const size_t count = distance.too_far.size(), shown = std::min(count, kShown);
+  if (count == 0) return;
+  fmt::print(
+      "  {} too far: {}", what,
+      fmt::join(distance.too_far.begin(), distance.too_far.begin() + static_cast<int64_t>(shown), ", "));
+  fmt::print("{}\n", count > shown ? fmt::format(" and {} more", count - shown) : "");
+}
+
 class ParityCommand final : public Command {
  public:
   ParityCommand() {
@@ -84,7 +95,7 @@ class ParityCommand final : public Command {
            "  mpirun -n 8 diffmamba parity --layouts dp8,tp8,cp8,dp2tp2cp2 --preset diffmamba2-parity\n\n"
            "A distance is given as ||a - b|| / ||b|| and as a share of what is allowed; beyond 1 the command "
            "ends "
-           "with 70.";
+           "with 70.\nSo it does where a rank exchanges other bytes than `diffmamba plan` predicts.";
   }
   bool takes_ranks() const override { return true; }
   void apply_presets() override {
@@ -135,7 +146,7 @@ class ParityCommand final : public Command {
       fmt::print("{:<12} {:>5} {:<8} {:>9} {:<64} {:<64} {:>12}\n", "layout", "ranks", "initial", "loss",
                  "worst gradient: relative, of bound", "worst weight: relative, of bound", "MB sent");
     }
-    bool all_fit = true;
+    bool all_fit = true, as_planned = true;
     for (const NamedLayout& layout : layouts) {
       world->barrier();  // what one layout still sends never meets the next one
       RunGroups ranks(environment, with_comm(layout.layout), on_gpu(), layout.ranks());
@@ -143,8 +154,8 @@ class ParityCommand final : public Command {
       const train::Groups groups = ranks.groups();
       const train::ParityRun run =
           train::run_parity_steps(model_, config_, config_.dtype, at::Device(config_.device), groups);
-      const auto sent = static_cast<double>(run.bytes_sent);
-      const double megabytes = groups.all.all_sum(sent) / 1e6;
+      const double megabytes = groups.all.all_sum(static_cast<double>(run.traffic.sent())) / 1e6;
+      const std::vector<std::string> not_planned = groups.all.gather_text(run.not_planned);
       if (!leads) continue;
       const train::ParityVerdict verdict = train::compare_parity(truth, alone, run, config_.dtype);
       all_fit &= verdict.fits();
@@ -152,11 +163,22 @@ class ParityCommand final : public Command {
                  verdict.same_initial ? "the same" : "DIFFERS", verdict.loss.relative,
                  cell(verdict.gradients), cell(verdict.weights), megabytes, verdict.fits() ? "" : "TOO FAR");
       if (!verdict.same_initial) fmt::print("  initial weights differ in {}\n", verdict.first_different);
+      print_too_far("gradients", verdict.gradients);
+      print_too_far("weights", verdict.weights);
+      for (size_t rank = 0; rank < not_planned.size(); ++rank) {
+        if (not_planned[rank].empty()) continue;
+        fmt::print("  NOT AS PLANNED: rank {} exchanged, {}\n", rank, not_planned[rank]);
+        as_planned = false;
+      }
       std::fflush(stdout);
     }
     all_fit = world->all_agree(all_fit);
     DM_REQUIRE(all_fit, ExitCode::internal,
                "layouts compute something else than one rank: see the lines that say TOO FAR or DIFFERS");
+    as_planned = world->all_agree(as_planned);
+    DM_REQUIRE(
+        as_planned, ExitCode::internal,
+        "ranks exchange other bytes than `diffmamba plan` counts: see the lines that say NOT AS PLANNED");
     return ExitCode::ok;
   }
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/counting_collectives.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/process.h"
@@ -49,11 +50,11 @@ RunGroups::RunGroups(dist::Environment& environment, const dist::LayoutConfig& l
   replicas_ = host_group(tensor_rank);
   const int64_t shard = dist::shard_size(layout, mesh_), tp = mesh_.size(dist::Axis::tp);
   const int64_t replica = replicas_->rank();
-  shards_ = device_group(replica / shard * tp + tensor_rank);
-  if (shard < replicas_->size()) across_ = device_group(replica % shard * tp + tensor_rank);
-  if (tp > 1) tensor_ = device_group(mesh_.group(dist::Axis::tp, environment.rank()));
+  shards_ = device_group(replica / shard * tp + tensor_rank, traffic_.data);
+  if (shard < replicas_->size()) across_ = device_group(replica % shard * tp + tensor_rank, traffic_.data);
+  if (tp > 1) tensor_ = device_group(mesh_.group(dist::Axis::tp, environment.rank()), traffic_.tensor);
   if (mesh_.size(dist::Axis::cp) > 1)
-    context_ = device_group(mesh_.group(dist::Axis::cp, environment.rank()));
+    context_ = device_group(mesh_.group(dist::Axis::cp, environment.rank()), traffic_.context);
 }
 
 /// The other ranks make groups of their own in the same order, each alone.
@@ -91,29 +92,31 @@ void RunGroups::use_gpu(const dist::LayoutConfig& layout) {
   kernels::use_gpu(gpu_);
 }
 
-std::unique_ptr<Collectives> RunGroups::wrapped(std::unique_ptr<Collectives> group) const {
+std::unique_ptr<Collectives> RunGroups::wrapped(std::unique_ptr<Collectives> group, Traffic& traffic) const {
+  group = counted(std::move(group), traffic);
   return wrap_ ? wrap_(std::move(group)) : std::move(group);
 }
 
 std::unique_ptr<Collectives> RunGroups::host_group(int64_t color) {
-  return wrapped(environment_.make_group(color));
+  return wrapped(environment_.make_group(color), traffic_.control);
 }
 
-std::unique_ptr<Collectives> RunGroups::device_group(int64_t color) {
-  if (!on_gpu_) return host_group(color);
+std::unique_ptr<Collectives> RunGroups::device_group(int64_t color, Traffic& traffic) {
+  if (!on_gpu_) return wrapped(environment_.make_group(color), traffic);
   std::unique_ptr<Collectives> host = environment_.make_group(color);
   if (host->size() == 1) return make_single_process_collectives();
   if (!over_nccl_)
-    return wrapped(dist::make_staged_collectives(std::move(host), kernels::current_stream_handle));
+    return wrapped(dist::make_staged_collectives(std::move(host), kernels::current_stream_handle), traffic);
   const auto lost = [this](const std::string& message) {
     log_error("{}", message);
     environment_.abort(static_cast<int>(ExitCode::lost));
   };
   return wrapped(dist::make_nccl_collectives(
-      std::move(host), {.current_stream = kernels::current_stream_handle, .lost = lost}));
+                     std::move(host), {.current_stream = kernels::current_stream_handle, .lost = lost}),
+                 traffic);
 }
 
-train::Groups RunGroups::groups() const {
+train::Groups RunGroups::groups() {
   const dist::Mesh::Coordinate place = mesh_.coordinate(environment_.rank());
   return {.all = *all_,
           .replicas = *replicas_,
@@ -128,7 +131,8 @@ train::Groups RunGroups::groups() const {
                         .tensor = tensor_.get(),
                         .context = context_.get()},
           // Exchanges through host memory inside a pass need the host each time.
-          .recordable = over_nccl_ || (!tensor_ && !context_)};
+          .recordable = over_nccl_ || (!tensor_ && !context_),
+          .traffic = &traffic_};
 }
 
 void RunGroups::print_mapping() const {

@@ -25,7 +25,7 @@ class RunGroups {
   bool takes_part() const { return environment_.rank() < ranks_; }
 
   const dist::Mesh& mesh() const { return mesh_; }
-  train::Groups groups() const;
+  train::Groups groups();
   /// Says on rank 0 where every rank stands (the first of them where they are many; the log has all).
   void print_mapping() const;
 
@@ -34,8 +34,9 @@ class RunGroups {
   void stand_aside();
   void use_gpu(const dist::LayoutConfig& layout);
   std::unique_ptr<Collectives> host_group(int64_t color);
-  std::unique_ptr<Collectives> device_group(int64_t color);
-  std::unique_ptr<Collectives> wrapped(std::unique_ptr<Collectives> group) const;
+  std::unique_ptr<Collectives> device_group(int64_t color, Traffic& traffic);
+  /// `group`, counted, inside what the caller wraps every group in.
+  std::unique_ptr<Collectives> wrapped(std::unique_ptr<Collectives> group, Traffic& traffic) const;
 
   dist::Environment& environment_;
   const int64_t ranks_;
@@ -44,6 +45,7 @@ class RunGroups {
   bool on_gpu_, over_nccl_;
   dist::LayoutConfig layout_;
   int64_t gpu_ = -1;
+  train::AxisTraffic traffic_;
   std::unique_ptr<Collectives> all_, replicas_, shards_, across_, tensor_, context_;
 };
 

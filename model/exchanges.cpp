@@ -5,16 +5,16 @@
 #include "kernels/comm/context_axis.h"
 #include "kernels/comm/tensor_axis.h"
 #include "model/layers/registry.h"
+#include "model/recompute.h"
 
 namespace dm::model {
 namespace {
 
 using Axis = Exchange::Axis;
-using Operation = Exchange::Operation;
 using Element = Exchange::Element;
 
 void add_messages(std::vector<Exchange>& to, Element element, int64_t count, int64_t calls) {
-  if (count > 0 && calls > 0) to.push_back({Axis::context, Operation::message, element, count, calls});
+  if (count > 0 && calls > 0) to.push_back({Axis::context, Operation::send, element, count, calls});
 }
 
 }  // namespace
@@ -44,9 +44,14 @@ std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& p, c
     const int64_t before = std::max<int64_t>(config.d_conv - 1, 1);
     add_messages(all, Element::number, size.rows * before, p.cp_rank + 1 < p.cp ? 1 : 0);
   }
-  for (const char letter : letters) {
-    const std::vector<Exchange> inside = layer_kind(letter).exchanges(config, p, size, backward);
-    all.insert(all.end(), inside.begin(), inside.end());
+  for (int64_t i = 0; i < layers; ++i) {
+    const auto add_inside = [&](bool with_backward) {
+      const std::vector<Exchange> inside =
+          layer_kind(letters[static_cast<size_t>(i)]).exchanges(config, p, size, with_backward);
+      all.insert(all.end(), inside.begin(), inside.end());
+    };
+    add_inside(backward);
+    if (backward && i < recomputed_layers(config, layers)) add_inside(false);
   }
   if (p.tp == 1) return all;
   const int64_t count = kernels::TokenShare(size.tokens(), p.tp, p.tp_rank).widest * config.d_model;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/traffic.h"
 #include "model/config.h"
 #include "model/placement.h"
 
@@ -12,7 +13,6 @@ namespace dm::model {
 
 struct Exchange {
   enum class Axis { tensor, context };
-  enum class Operation { all_reduce, all_gather, reduce_scatter, message };
   /// What travels: the type of the activations; that of the weights, in which sums are taken and the stream
   /// is kept; or 32-bit numbers of documents.
   enum class Element { activation, weight, number };
@@ -30,8 +30,9 @@ struct PassSize {
   int64_t tokens() const { return rows * length; }
 };
 
-/// Of one loss_sum() and, with `backward`, its backward pass. What SharedGradients exchanges once a step is
-/// not in it, nor are the blocks told apart in which the cross-entropy gathers.
+/// Of one loss_sum() and, with `backward`, its backward pass, layers that it makes again included. What
+/// SharedGradients exchanges once a step is not in it, nor are the blocks told apart in which the
+/// cross-entropy gathers.
 std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& placement, const PassSize& size,
                                 bool backward);
 

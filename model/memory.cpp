@@ -14,17 +14,20 @@ constexpr double kGiB = 1024.0 * 1024 * 1024;
 constexpr double kLogitBytes = 256.0 * 1024 * 1024;  // of a block of rows at most: cross_entropy_cuda.cpp
 
 /// Copies of matrices in the type of the activations; of float32 ones only where branches are stacked.
-double copied_bytes(const ModelConfig& config, int64_t activation_bytes) {
+double copied_bytes(const ModelConfig& config, const std::vector<LocalParameter>& parameters,
+                    int64_t activation_bytes) {
   const std::string letters = layer_letters(config);
   constexpr std::string_view kLayers = "backbone.layers.";
   double bytes = 0;
-  for (const ParameterInfo& info : parameter_infos(config)) {
+  for (const LocalParameter& parameter : parameters) {
+    const ParameterInfo& info = parameter.info;
     if (info.shape.size() != 2 || !info.decay) continue;
     const bool in_layer = info.name.starts_with(kLayers);
     const bool stacked =
         in_layer && layer_kind(letters[std::stoul(info.name.substr(kLayers.size()))]).has_difference();
     const bool head = config.tied || info.name != "backbone.embeddings.weight";
-    if (activation_bytes < 4 ? head : stacked) bytes += static_cast<double>(activation_bytes * info.count());
+    if (activation_bytes < 4 ? head : stacked)
+      bytes += static_cast<double>(activation_bytes * parameter.count());
   }
   return bytes;
 }
@@ -49,34 +52,50 @@ std::string MemoryNeed::text() const {
 
 MemoryNeed training_memory(const ModelConfig& config, int64_t rows, int64_t length,
                            int64_t activation_bytes) {
+  const std::vector<LocalParameter> whole = whole_parameters(parameter_infos(config));
+  return training_memory(config, {.parameters = whole, .share = 1, .owners = 1}, rows, length,
+                         activation_bytes);
+}
+
+MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int64_t rows, int64_t length,
+                           int64_t activation_bytes) {
   const std::string letters = layer_letters(config);
-  const auto tokens = static_cast<double>(rows * length), d = static_cast<double>(config.d_model);
-  const auto parameters = static_cast<double>(parameter_count(config));
+  const auto tokens = static_cast<double>(rows * length), d = static_cast<double>(config.d_model),
+             own = 1.0 / static_cast<double>(part.tp);  // of the tokens, between layers
+  double parameters = 0;
+  for (const LocalParameter& parameter : part.parameters)
+    parameters += static_cast<double>(parameter.count());
+  const double owned = parameters / static_cast<double>(part.owners);
   const double e = static_cast<double>(activation_bytes);
   const auto count = static_cast<int64_t>(letters.size());
   const int64_t again = recomputed_layers(config, count);
 
   // Of every layer: the stream behind it, its output and the roots of both norms.
-  const double stream = 4 * d + e * d + 8;
+  const double stream = own * (4 * d + e * d + 8);
+  // What a layer takes in: its part of the tokens, and for the layer all of them.
+  const double input = own * e * d + (part.tp > 1 ? e * d : 0);
   double kept = 0, working = 0;
   for (int64_t i = 0; i < count; ++i) {
     const LayerMemory layer = layer_kind(letters[static_cast<size_t>(i)]).memory(config, e);
-    const double all = e * d + (config.recompute == "conv" ? layer.kept : layer.kept_without_scan);
-    double now = 4 * d + e * d + layer.working;  // gradients of the stream and of the layer's output
-    if (config.recompute != "conv") now += layer.kept - layer.kept_without_scan;
+    const double all =
+        input + part.share * (config.recompute == "conv" ? layer.kept : layer.kept_without_scan);
+    // Gradients of the stream, and of the layer's output before it is dealt out.
+    double now = own * 4 * d + e * d + part.share * layer.working;
+    if (config.recompute != "conv") now += part.share * (layer.kept - layer.kept_without_scan);
     if (i < again) now += all;
     kept += stream + (i < again ? 0 : all);
     working = std::max(working, now);
   }
-  const double ends = 4 * d + e * d + 13;  // the embedding and the final norm, ids, documents, mask
+  const double ends = own * (4 * d + e * d) + 13;  // the embedding and the final norm, ids, documents, mask
   const double logits = std::min(kLogitBytes, tokens * e * static_cast<double>(config.vocab_size));
-  return {{{"weights", 4 * parameters},
-           {"gradients", 4 * parameters},
-           {"moments", 8 * parameters},
-           {"copies for products", copied_bytes(config, activation_bytes)},
-           {"kept activations", tokens * (kept + ends)},
-           // The head is over before the layers' backward passes begin.
-           {"working memory", std::max(tokens * working, tokens * e * d + logits)}}};
+  MemoryNeed need{{{"weights", 4 * parameters}, {"gradients", 4 * parameters}, {"moments", 8 * owned}}};
+  // Alone they are the weights and gradients themselves.
+  if (part.owners > 1) need.parts.push_back({"owned pieces", 8 * owned});
+  need.parts.push_back({"copies for products", copied_bytes(config, part.parameters, activation_bytes)});
+  need.parts.push_back({"kept activations", tokens * (kept + ends)});
+  // The head is over before the layers' backward passes begin.
+  need.parts.push_back({"working memory", std::max(tokens * working, tokens * e * d + logits)});
+  return need;
 }
 
 std::string fitting_options(const ModelConfig& config, int64_t rows, int64_t length, int64_t activation_bytes,

@@ -1,5 +1,5 @@
 #pragma once
-// What training a model on one GPU needs of its memory, by counting: no GPU is asked. The high-water mark of
+// What training a model needs of a GPU's memory, by counting: no GPU is asked. The high-water mark of
 // the allocator is printed beside it.
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/local_parameters.h"
 
 namespace dm::model {
 
@@ -24,6 +25,17 @@ struct MemoryNeed {
 
 /// Of a step over `rows` rows of `length` tokens at once, with activations of two bytes or of four.
 MemoryNeed training_memory(const ModelConfig& config, int64_t rows, int64_t length, int64_t activation_bytes);
+
+/// What of a model one of several ranks has.
+struct HeldPart {
+  const std::vector<LocalParameter>& parameters;
+  double share;    // of the layers' elements
+  int64_t tp = 1;  // ranks that share the tokens between layers
+  int64_t owners;  // ranks that the optimizer's state of the parameters is cut over
+};
+/// The same for such a rank, of which `length` is its piece of the rows.
+MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int64_t rows, int64_t length,
+                           int64_t activation_bytes);
 
 /// The first of the changes that cost the least speed with which `bytes` are enough: "--recompute scan",
 /// "--recompute block", "--micro-batch 4 --recompute block"; says so when even one row is too much.

@@ -10,11 +10,8 @@
 namespace dm::train {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // elements; 256 bytes of float32
 constexpr int64_t kSumBlock = int64_t{1}
                               << 16;  // elements summed in one go: fixed, so that threads change no bit
-
-int64_t aligned(int64_t count) { return (count + kAlignment - 1) / kAlignment * kAlignment; }
 
 template <class T>
 double square_sum(const T* values, int64_t count) {
@@ -43,49 +40,26 @@ FlatParameters::FlatParameters(std::vector<model::LocalParameter> parameters, DT
     : parameters_(std::move(parameters)),
       dtype_(dtype),
       group_(group),
+      layout_(flat_layout(parameters_, size_bytes(dtype), group.size(), bucket_bytes)),
       gather_begun_(!device.is_cpu()),
       gathered_(!device.is_cpu()) {
   DM_CHECK(device.is_cpu() || dtype == DType::f32, "{} weights on {}", name(dtype), device.str());
-  cut_into_buckets(bucket_bytes);
   allocate(device);
   find_counted();
 }
 
-void FlatParameters::cut_into_buckets(int64_t bucket_bytes) {
-  const int64_t ranks = group_.size();
-  int64_t end = 0;  // of the parameters so far
-  const auto close = [&] {
-    Bucket& bucket = buckets_.back();
-    bucket.piece = aligned((end - bucket.begin + ranks - 1) / ranks);
-    end = bucket.begin + bucket.piece * ranks;
-    owned_count_ += bucket.piece;
-  };
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const bool new_layer = i > 0 && parameters_[i].info.depth != parameters_[i - 1].info.depth;
-    const bool full = !buckets_.empty() && (end - buckets_.back().begin) * size_bytes(dtype_) >= bucket_bytes;
-    if (buckets_.empty() || (new_layer && full)) {
-      if (!buckets_.empty()) close();
-      buckets_.push_back({.begin = end, .owned = owned_count_, .depth = parameters_[i].info.depth});
-    }
-    offsets_.push_back(end);
-    end += aligned(parameters_[i].count());
-  }
-  close();
-  flat_count_ = end;
-}
-
 void FlatParameters::allocate(at::Device device) {
   const auto options = at::TensorOptions().dtype(scalar_type(dtype_)).device(device);
-  weights_ = at::zeros({flat_count_}, options);
+  weights_ = at::zeros({layout_.flat_count}, options);
   gradients_ = at::zeros_like(weights_);
   const bool alone = group_.size() == 1;
-  owned_weights_ = alone ? weights_ : at::zeros({owned_count_}, options);
-  owned_gradients_ = alone ? gradients_ : at::zeros({owned_count_}, options);
+  owned_weights_ = alone ? weights_ : at::zeros({layout_.owned_count}, options);
+  owned_gradients_ = alone ? gradients_ : at::zeros({layout_.owned_count}, options);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const int64_t count = parameters_[i].count();
-    at::Tensor leaf = weights_.narrow(0, offsets_[i], count).view(parameters_[i].shape).detach();
+    at::Tensor leaf = weights_.narrow(0, layout_.offsets[i], count).view(parameters_[i].shape).detach();
     leaf.set_requires_grad(true);
-    leaf.mutable_grad() = gradients_.narrow(0, offsets_[i], count).view(parameters_[i].shape);
+    leaf.mutable_grad() = gradients_.narrow(0, layout_.offsets[i], count).view(parameters_[i].shape);
     leaves_.emplace(parameters_[i].info.name, std::move(leaf));
   }
 }
@@ -93,20 +67,21 @@ void FlatParameters::allocate(at::Device device) {
 std::vector<Slice> FlatParameters::slices(const Bucket& bucket, int64_t rank) const {
   const int64_t first = bucket.begin + rank * bucket.piece, last = first + bucket.piece;
   std::vector<Slice> result;
-  const auto start = std::upper_bound(offsets_.begin(), offsets_.end(), first) - offsets_.begin() - 1;
-  for (auto i = static_cast<size_t>(start); i < parameters_.size() && offsets_[i] < last; ++i) {
-    const int64_t begin = std::max(first, offsets_[i]);
-    const int64_t end = std::min(last, offsets_[i] + parameters_[i].count());
+  const auto start =
+      std::upper_bound(layout_.offsets.begin(), layout_.offsets.end(), first) - layout_.offsets.begin() - 1;
+  for (auto i = static_cast<size_t>(start); i < parameters_.size() && layout_.offsets[i] < last; ++i) {
+    const int64_t begin = std::max(first, layout_.offsets[i]);
+    const int64_t end = std::min(last, layout_.offsets[i] + parameters_[i].count());
     if (begin < end)
-      result.push_back(
-          {static_cast<int64_t>(i), begin - offsets_[i], end - offsets_[i], bucket.owned + begin - first});
+      result.push_back({static_cast<int64_t>(i), begin - layout_.offsets[i], end - layout_.offsets[i],
+                        bucket.owned + begin - first});
   }
   return result;
 }
 
 std::vector<Slice> FlatParameters::slices(int64_t rank) const {
   std::vector<Slice> result;
-  for (const Bucket& bucket : buckets_) {
+  for (const Bucket& bucket : layout_.buckets) {
     const std::vector<Slice> part = slices(bucket, rank);
     result.insert(result.end(), part.begin(), part.end());
   }
@@ -119,7 +94,7 @@ void FlatParameters::find_counted() {
                        [](const model::ParameterPiece& piece) { return piece.counted; });
   };
   if (std::all_of(parameters_.begin(), parameters_.end(), all_count)) {
-    counted_ = {{0, owned_count_}};  // the padding between them is zero
+    counted_ = {{0, layout_.owned_count}};  // the padding between them is zero
     return;
   }
   for (const Slice& slice : slices(rank()))
@@ -137,7 +112,8 @@ void FlatParameters::find_counted() {
 
 void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    at::Tensor values = weights_.narrow(0, offsets_[i], parameters_[i].count()).view(parameters_[i].shape);
+    at::Tensor values =
+        weights_.narrow(0, layout_.offsets[i], parameters_[i].count()).view(parameters_[i].shape);
     const at::Tensor host =
         device().is_cpu() ? values : at::empty(values.sizes(), values.options().device(at::kCPU));
     model::initialise(config, parameters_[i], seed, host);
@@ -145,7 +121,7 @@ void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed)
     made_progress();
   }
   if (group_.size() == 1) return;
-  for (const Bucket& bucket : buckets_)
+  for (const Bucket& bucket : layout_.buckets)
     owned_weights_.narrow(0, bucket.owned, bucket.piece)
         .copy_(weights_.narrow(0, bucket.begin + rank() * bucket.piece, bucket.piece));
 }
@@ -161,14 +137,15 @@ std::unique_ptr<Pending> FlatParameters::reduce(const Bucket& bucket) {
 void FlatParameters::reduce_gradients() {
   check_gradients();
   std::vector<std::unique_ptr<Pending>> pending;
-  for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket)
+  for (auto bucket = layout_.buckets.rbegin(); bucket != layout_.buckets.rend(); ++bucket)
     pending.push_back(reduce(*bucket));
   for (const auto& each : pending) each->wait();
 }
 
 void FlatParameters::check_gradients() const {
   for (size_t i = 0; i < parameters_.size(); ++i)
-    DM_CHECK(leaves_.at(parameters_[i].info.name).grad().data_ptr() == at(gradients_.data_ptr(), offsets_[i]),
+    DM_CHECK(leaves_.at(parameters_[i].info.name).grad().data_ptr() ==
+                 at(gradients_.data_ptr(), layout_.offsets[i]),
              "the gradient of {} left the flat buffer", parameters_[i].info.name);
 }
 
@@ -203,7 +180,7 @@ void FlatParameters::gather_weights() {
   gather_from_ = Trace::now();
   gather_begun_.set();
   std::vector<std::unique_ptr<Pending>> pending;
-  for (const Bucket& bucket : buckets_)
+  for (const Bucket& bucket : layout_.buckets)
     pending.push_back(group_.all_gather(at(owned_weights_.data_ptr(), bucket.owned),
                                         at(weights_.data_ptr(), bucket.begin), bucket.piece, dtype_));
   for (const auto& each : pending) each->wait();

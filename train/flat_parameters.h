@@ -19,6 +19,7 @@
 
 #include "core/collectives.h"
 #include "model/local_parameters.h"
+#include "train/buckets.h"
 #include "train/trace.h"
 
 namespace dm::train {
@@ -32,19 +33,8 @@ struct Slice {
   int64_t count() const { return end - begin; }
 };
 
-/// A stretch of the flat buffers: whole parameters of neighbouring layers, and padding.
-struct Bucket {
-  int64_t begin = 0;  // in the flat buffers
-  int64_t piece = 0;  // elements that each rank owns of it
-  int64_t owned = 0;  // where they stand in the owned array
-  int64_t depth = 0;  // the smallest of its parameters
-};
-
 /// LibTorch's name of a type that models train in (f32, f64).
 at::ScalarType scalar_type(DType dtype);
-
-/// Layers are gathered into one bucket until it holds so much.
-inline constexpr int64_t kBucketBytes = int64_t{64} << 20;
 
 class FlatParameters {
  public:
@@ -68,8 +58,8 @@ class FlatParameters {
   Collectives& group() const { return group_; }
   int64_t rank() const { return group_.rank(); }
   at::Device device() const { return weights_.device(); }
-  const std::vector<Bucket>& buckets() const { return buckets_; }
-  int64_t owned_count() const { return owned_count_; }
+  const std::vector<Bucket>& buckets() const { return layout_.buckets; }
+  int64_t owned_count() const { return layout_.owned_count; }
   /// What rank `rank` owns, in the order of its owned array.
   std::vector<Slice> slices(int64_t rank) const;
   /// The same of one bucket: over all ranks in turn, the bucket's parameters in logical order.
@@ -109,16 +99,13 @@ class FlatParameters {
   void report(Trace& trace) const;
 
  private:
-  void cut_into_buckets(int64_t bucket_bytes);
   void allocate(at::Device device);
   void find_counted();
 
   std::vector<model::LocalParameter> parameters_;
   DType dtype_;
   Collectives& group_;
-  std::vector<int64_t> offsets_;  // of each parameter in the flat buffers
-  std::vector<Bucket> buckets_;
-  int64_t flat_count_ = 0, owned_count_ = 0;
+  FlatLayout layout_;
   std::vector<std::pair<int64_t, int64_t>> counted_;  // ranges of the owned array whose gradients count here
   at::Tensor weights_, gradients_;                    // [flat_count]
   at::Tensor owned_weights_, owned_gradients_;        // [owned_count]; alone, the flat buffers themselves

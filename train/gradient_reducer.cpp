@@ -44,6 +44,14 @@ void GradientReducer::start(size_t bucket) {
   exchange.pending = parameters_.reduce(parameters_.buckets()[bucket]);
 }
 
+void GradientReducer::await(size_t bucket) {
+  exchanges_[bucket].pending->wait();
+  if (across_ == nullptr) return;
+  const Bucket& which = parameters_.buckets()[bucket];
+  across_->all_reduce(parameters_.at(parameters_.owned_gradients().data_ptr(), which.owned), which.piece,
+                      parameters_.dtype(), Reduce::sum);
+}
+
 void GradientReducer::finish() {
   parameters_.check_gradients();
   if (on_gpu_) {
@@ -53,12 +61,9 @@ void GradientReducer::finish() {
     host_pass_end_ = Trace::now();
     while (left_ > 0) start(left_ - 1);
     for (size_t i = exchanges_.size(); i-- > 0;) {
-      exchanges_[i].pending->wait();
+      await(i);
       exchanges_[i].host_summed = Trace::now();
     }
-    if (across_)
-      across_->all_reduce(parameters_.owned_gradients().data_ptr(), parameters_.owned_count(),
-                          parameters_.dtype(), Reduce::sum);
     host_exposed_ms_ = Trace::ms(host_pass_end_, Trace::now());
   }
   for (Exchange& exchange : exchanges_) exchange.pending.reset();
@@ -76,10 +81,7 @@ void GradientReducer::finish_on_gpu() {
       // Without a pass in this step the marks are those of an earlier one.
       (last_pass_ && bucket.depth > 0 ? exchanges_[i].complete : pass_end_).wait();
       start(i);
-      exchanges_[i].pending->wait();
-      if (across_)
-        across_->all_reduce(parameters_.at(parameters_.owned_gradients().data_ptr(), bucket.owned),
-                            bucket.piece, parameters_.dtype(), Reduce::sum);
+      await(i);
       exchanges_[i].summed.set();
     }
   });

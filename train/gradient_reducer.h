@@ -45,6 +45,7 @@ class GradientReducer {
     std::unique_ptr<Pending> pending;
   };
   void start(size_t bucket);
+  void await(size_t bucket);
   void finish_on_gpu();
 
   FlatParameters& parameters_;

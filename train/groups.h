@@ -6,6 +6,7 @@
 
 #include "core/collectives.h"
 #include "model/placement.h"
+#include "train/axis_traffic.h"
 
 namespace dm::train {
 
@@ -20,6 +21,7 @@ struct Groups {
   int64_t data_ranks = 1;
   model::Placement placement = {};  // within that share, with groups for device memory
   bool recordable = true;           // a GPU's passes, with what the placement exchanges in them, as graphs
+  AxisTraffic* traffic = nullptr;   // what these groups count, where they do
   std::function<void(int64_t step)> step_done = [](int64_t) {};  // told of every step, for a watchdog
 };
 

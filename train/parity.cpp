@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <set>
 
 #include "core/error.h"
 #include "core/rng.h"
 #include "data/loader.h"
 #include "train/flat_parameters.h"
 #include "train/host_state.h"
+#include "train/plan/step_traffic.h"
 #include "train/step_runner.h"
 
 namespace dm::train {
@@ -46,8 +46,8 @@ data::Batch make_batch(const model::ModelConfig& model, const ParityConfig& conf
   return batch;
 }
 
-data::Batch own_rows(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
-                     const Groups& groups) {
+data::Batch rows_of(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
+                    const Groups& groups) {
   return make_batch(model, config, step, data::first_row(config.rows, groups.data_rank, groups.data_ranks),
                     data::first_row(config.rows, groups.data_rank + 1, groups.data_ranks));
 }
@@ -102,12 +102,13 @@ double length_of(const Tensors& tensors) {
   return std::sqrt(squares);
 }
 
-/// Keeps the worst. `bound` is what the error may be.
+/// Keeps the worst, and the names of all that are too far. `bound` is what the error may be.
 void worsen(Distance& distance, const std::string& tensor, double error, double bound, double size) {
   double over = error == 0 && bound == 0 ? 0 : error / bound;
   if (std::isnan(over)) over = std::numeric_limits<double>::infinity();
+  if (over > 1) distance.too_far.push_back(tensor);
   if (over < distance.over_bound && !distance.tensor.empty()) return;
-  distance = {over, size > 0 ? error / size : error, tensor};
+  distance.over_bound = over, distance.relative = size > 0 ? error / size : error, distance.tensor = tensor;
 }
 
 /// Sums in another order: float64 within 1e-11 of a tensor, float32 within 1e-5 of it or of a hundredth of
@@ -152,21 +153,33 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
 
   ParityRun run;
   run.initial = gather_whole(parameters, parameters.owned_weights(), groups.all);
+  AxisTraffic planned;
+  const auto counting = [&](const auto& part) {  // of a step, without what is gathered in between
+    const AxisTraffic before = groups.traffic ? *groups.traffic : AxisTraffic();
+    part();
+    if (groups.traffic) run.traffic += groups.traffic->since(before);
+  };
   for (int64_t step = 0; step < config.steps; ++step) {
-    runner.accumulate(own_rows(model_config, config, step, groups));
-    const StepFacts facts = runner.agree();
+    StepFacts facts;
+    counting([&] {
+      runner.accumulate(rows_of(model_config, config, step, groups));
+      facts = runner.agree();
+    });
     run.last_loss = facts.loss();
     if (step == 0) {
       run.loss = facts.loss(), run.clip = runner.clip_factor(facts);
       run.gradients = gather_whole(parameters, parameters.owned_gradients() / facts.targets, groups.all);
     }
-    runner.update(recipe.lr, facts);
+    counting([&] { runner.update(recipe.lr, facts); });
+    planned += step_traffic(model_config, RankPlace::of(groups),
+                            {.rows = config.rows,
+                             .length = config.length,
+                             .micro_batch = kMicroBatch,
+                             .weights = weights,
+                             .activations = dtype == "bf16" ? DType::bf16 : weights});
   }
+  if (groups.traffic) run.not_planned = first_difference(run.traffic, planned);
   run.weights = gather_whole(parameters, parameters.owned_weights(), groups.all);
-  std::set<Collectives*> axes = {&groups.shards, groups.across, groups.placement.tensor,
-                                 groups.placement.context};
-  axes.erase(nullptr);
-  for (const Collectives* axis : axes) run.bytes_sent += axis->bytes_sent();
   return run;
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/fields.h"
 #include "model/config.h"
+#include "train/axis_traffic.h"
 #include "train/groups.h"
 
 namespace dm::train {
@@ -57,8 +58,9 @@ struct ParityRun {
   Tensors initial, gradients, weights;  // gradients: of the first step's mean loss
   double loss = 0;                      // of the first step, nats a target
   double last_loss = 0;
-  double clip = 1;         // the factor of the first step
-  int64_t bytes_sent = 0;  // by this rank, on all axes, in all steps
+  double clip = 1;          // the factor of the first step
+  AxisTraffic traffic;      // of this rank in all steps, where the groups count it
+  std::string not_planned;  // where that is not what step_traffic() predicts
 };
 
 /// Steps over made-up rows, each rank of `groups` its share. Leaves are of `dtype` ("f64", "f32"; "bf16":
@@ -68,9 +70,10 @@ ParityRun run_parity_steps(const model::ModelConfig& model, const ParityConfig& 
 
 /// How one quantity compares: error over its bound, and of which tensor.
 struct Distance {
-  double over_bound = 0;  // > 1: too far. NaN counts as too far
-  double relative = 0;    // ||a - b|| / ||b||
-  std::string tensor;     // the worst
+  double over_bound = 0;             // > 1: too far. NaN counts as too far
+  double relative = 0;               // ||a - b|| / ||b||
+  std::string tensor;                // the worst
+  std::vector<std::string> too_far;  // all that are, in order of their names
   bool fits() const { return over_bound <= 1; }
 };
 

@@ -26,6 +26,13 @@ std::string short_count(double value) {
   return fmt::format("{:.0f}", value);
 }
 
+OrderedJson sent_bytes(const AxisTraffic& traffic) {
+  OrderedJson json = OrderedJson::object();
+  for (const auto& [axis, exchanged] : traffic.axes())
+    if (exchanged->sent() > 0) json[axis] = exchanged->sent();
+  return json;
+}
+
 }  // namespace
 
 Reporter::Reporter(const RunConfig& config, const Progress& resumed, bool speaks)
@@ -50,6 +57,7 @@ void Reporter::step(const StepReport& report) {
                          {"step_ms", report.step_seconds * 1e3},
                          {"data_wait_ms", report.wait_ms},
                          {"exposed_communication_ms", report.exposed_ms},
+                         {"sent_bytes", sent_bytes(report.traffic)},
                          {"training_seconds", report.progress.seconds}};
   metrics_->append(line.dump());
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "model/language_model.h"
+#include "train/axis_traffic.h"
 #include "train/run_config.h"
 #include "train/saver.h"
 #include "train/state.h"
@@ -34,6 +35,7 @@ struct StepReport {
   double step_seconds;  // from asking for the batch to the new weights
   double wait_ms;       // of them, waiting for data
   double exposed_ms;    // of them, waiting for other ranks' gradients and weights
+  AxisTraffic traffic;  // what this rank exchanged in it, where that is counted
 };
 
 class Reporter {

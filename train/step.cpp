@@ -27,6 +27,7 @@ struct BatchPasses::Micro {
   };
   Array tokens, seq_idx, mask;  // [rows, L + 1], [rows, L], [rows, L]
   kernels::Graph graph;
+  AxisTraffic exchanged;  // by a pass
 
   Micro(int64_t rows, int64_t length, at::Device device, bool record)
       : tokens(array(rows, length + 1, at::kInt, device)),
@@ -65,6 +66,23 @@ BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
   return *micro;
 }
 
+void BatchPasses::pass(Micro& micro) {
+  const AxisTraffic before = traffic_ ? *traffic_ : AxisTraffic();
+  bool replayed = true;
+  micro.graph.run([&] {
+    replayed = false;
+    const at::Tensor nats =
+        model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used);
+    nats.backward();
+    nats_.add_(nats.detach());
+  });
+  if (!traffic_) return;
+  if (replayed)
+    *traffic_ += micro.exchanged;
+  else
+    micro.exchanged = traffic_->since(before);
+}
+
 LocalLoss BatchPasses::run(const data::Batch& batch) {
   const model::Placement& place = model_.placement();
   const model::TokenRange piece = model::context_piece(batch.length, place.cp, place.cp_rank);
@@ -77,12 +95,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
     bring(batch.seq_idx, batch.length, first, piece.begin, micro.seq_idx.staged, micro.seq_idx.used);
     bring(batch.loss_mask, batch.length, first, piece.begin, micro.mask.staged, micro.mask.used);
     if (reducer_ && first + micro_batch_ >= batch.rows) reducer_->last_pass_begins();
-    micro.graph.run([&] {
-      const at::Tensor nats =
-          model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used);
-      nats.backward();
-      nats_.add_(nats.detach());
-    });
+    pass(micro);
   }
   if (reducer_) reducer_->finish();  // before the GPU is waited for: the exchanges go on beside the pass
   double targets = 0;

@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "kernels/device/gpu.h"
 #include "model/language_model.h"
+#include "train/axis_traffic.h"
 #include "train/gradient_reducer.h"
 
 namespace dm::train {
@@ -30,6 +31,9 @@ class BatchPasses {
   /// Gradients are summed over the ranks by `reducer`, which outlives this object, while they are computed.
   void reduce_with(GradientReducer& reducer);
 
+  /// What the groups count of the passes; replayed ones are added to it. It outlives this object.
+  void count(AxisTraffic& traffic) { traffic_ = &traffic; }
+
   /// The gradient of the summed loss is added to the leaves' gradients, and then summed over the ranks if
   /// there is a reducer. A rank without rows adds nothing. The caller divides by the count over all ranks,
   /// which no rank knows yet. Waits for the GPU.
@@ -41,9 +45,11 @@ class BatchPasses {
  private:
   struct Micro;  // the passes over one number of rows
   Micro& micro(int64_t rows, int64_t length);
+  void pass(Micro& micro);
 
   model::LanguageModel& model_;
   GradientReducer* reducer_ = nullptr;
+  AxisTraffic* traffic_ = nullptr;
   int64_t micro_batch_;
   bool record_;
   at::Tensor nats_;  // float64 scalar, on the model's device

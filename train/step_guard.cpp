@@ -41,13 +41,13 @@ std::deque<double> read_window(const Json& state, const char* key, const std::st
 double StepFacts::gradient_norm() const { return std::sqrt(gradient_squares) / targets; }
 
 StepFacts agree(const StepFacts& mine, Collectives& group) {
-  std::array<double, 7> values{mine.nats,
-                               mine.targets,
-                               mine.gradient_squares,
-                               mine.stop ? 1. : 0.,
-                               mine.save_due ? 1. : 0.,
-                               mine.time_up ? 1. : 0.,
-                               mine.saving ? 1. : 0.};
+  std::array<double, kAgreedBytes / sizeof(double)> values{mine.nats,
+                                                           mine.targets,
+                                                           mine.gradient_squares,
+                                                           mine.stop ? 1. : 0.,
+                                                           mine.save_due ? 1. : 0.,
+                                                           mine.time_up ? 1. : 0.,
+                                                           mine.saving ? 1. : 0.};
   group.all_reduce(values.data(), values.size(), DType::f64, Reduce::sum);
   return {values[0], values[1], values[2], values[3] > 0, values[4] > 0, values[5] > 0, values[6] > 0};
 }

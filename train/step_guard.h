@@ -25,7 +25,10 @@ struct StepFacts {
   double gradient_norm() const;                   // of the mean loss's gradient
 };
 
-/// The one reduction of a step. Sums the numbers in rank order; a flag is true when it is true on any rank.
+/// Bytes of the one reduction of a step.
+inline constexpr int64_t kAgreedBytes = 7 * int64_t{sizeof(double)};
+
+/// That reduction. Sums the numbers in rank order; a flag is true when it is true on any rank.
 StepFacts agree(const StepFacts& mine, Collectives& group);
 
 enum class Verdict { update, not_finite, spike, no_targets };

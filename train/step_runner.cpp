@@ -17,6 +17,7 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
       passes_(model_, setup.micro_batch, setup.record && groups.recordable) {
   for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
   if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
+  if (groups.traffic) passes_.count(*groups.traffic);
 }
 
 void StepRunner::accumulate(const data::Batch& batch) {

@@ -105,6 +105,7 @@ ExitCode Trainer::loop() {
     evaluate_if_due(reporter);
 
     const Stopwatch step_time;
+    const AxisTraffic before = groups_.traffic ? *groups_.traffic : AxisTraffic();
     trace_.step_begins();
     const data::Batch batch = loader_->next();
     step_.accumulate(batch);
@@ -122,10 +123,11 @@ ExitCode Trainer::loop() {
     advance(facts);
     groups_.step_done(progress_.step);
     const double step_seconds = step_time.seconds();
+    const AxisTraffic exchanged = groups_.traffic ? groups_.traffic->since(before) : AxisTraffic();
 
     ledger.append(progress_.step, facts.loss(), batch.sample_ids, step_.parameters(), step_.optimizer());
-    reporter.step(
-        {progress_, facts, verdict, lr, step_.clip_factor(facts), step_seconds, batch.wait_ms, exposed_ms});
+    reporter.step({progress_, facts, verdict, lr, step_.clip_factor(facts), step_seconds, batch.wait_ms,
+                   exposed_ms, exchanged});
     trace_step();
     measure_difference_if_due(reporter);
     save_if_due(facts, reporter);

@@ -131,6 +131,7 @@ TEST_F(Ranks, ATraceShowsExchangesUnderTheBackwardPass) {
   EXPECT_GT(early, 0);
   const std::string metrics = read_text(folder_ / "run/metrics.jsonl");
   EXPECT_THAT(metrics, HasSubstr("exposed_communication_ms"));
+  EXPECT_THAT(metrics, HasSubstr("\"sent_bytes\":{\"data\":"));
 }
 
 }  // namespace

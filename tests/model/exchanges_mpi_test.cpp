@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
-#include <tuple>
+#include <memory>
 
-#include "core/error.h"
+#include "core/counting_collectives.h"
+#include "core/forwarding_collectives.h"
 #include "model/exchanges.h"
 #include "model/local_parameters.h"
 #include "tests/model/layouts.h"
@@ -13,71 +13,24 @@
 namespace dm::model {
 namespace {
 
-/// Elements by operation and type, over all calls, and how many calls there were.
-using Counts = std::map<std::pair<Exchange::Operation, DType>, std::pair<int64_t, int64_t>>;
-
-/// A group that keeps count of what its caller hands it.
-class Counting final : public Collectives {
- public:
-  explicit Counting(Collectives& group) : group_(group) {}
-  int64_t rank() const override { return group_.rank(); }
-  int64_t size() const override { return group_.size(); }
-  void all_reduce(void* data, int64_t count, DType dtype, Reduce op) override {
-    add(Exchange::Operation::all_reduce, dtype, count);
-    group_.all_reduce(data, count, dtype, op);
-  }
-  std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,
-                                          Reduce op) override {
-    add(Exchange::Operation::reduce_scatter, dtype, count);
-    return group_.reduce_scatter(input, output, count, dtype, op);
-  }
-  std::unique_ptr<Pending> all_gather(const void* input, void* output, int64_t count, DType dtype) override {
-    add(Exchange::Operation::all_gather, dtype, count);
-    return group_.all_gather(input, output, count, dtype);
-  }
-  void broadcast(void*, int64_t, DType, int64_t) override {
-    DM_FAIL(ExitCode::internal, "the model broadcasts");
-  }
-  std::unique_ptr<Pending> send(const void* data, int64_t count, DType dtype, int64_t to) override {
-    add(Exchange::Operation::message, dtype, count);
-    return group_.send(data, count, dtype, to);
-  }
-  std::unique_ptr<Pending> receive(void* data, int64_t count, DType dtype, int64_t from) override {
-    return group_.receive(data, count, dtype, from);
-  }
-  void barrier() override { group_.barrier(); }
-  std::unique_ptr<Collectives> duplicate() override {
-    DM_FAIL(ExitCode::internal, "the model makes a group");
-  }
-  int64_t bytes_sent() const override { return group_.bytes_sent(); }
-
-  Counts counts;
-
- private:
-  void add(Exchange::Operation operation, DType dtype, int64_t count) {
-    auto& [elements, calls] = counts[{operation, dtype}];
-    elements += count, ++calls;
-  }
-  Collectives& group_;
-};
-
-Counts predicted(const std::vector<Exchange>& exchanges, Exchange::Axis axis) {
-  Counts counts;
-  for (const Exchange& e : exchanges) {
-    if (e.axis != axis) continue;
-    // On the CPU activations are of the weights' type.
-    const DType dtype = e.element == Exchange::Element::number ? DType::i32 : DType::f64;
-    auto& [elements, calls] = counts[{e.operation, dtype}];
-    elements += e.count * e.calls, calls += e.calls;
-  }
-  return counts;
+/// Of float64 weights on the CPU, where activations are of the weights' type.
+Traffic predicted(const std::vector<Exchange>& exchanges, Exchange::Axis axis, int64_t ranks) {
+  Traffic traffic;
+  for (const Exchange& e : exchanges)
+    if (e.axis == axis)
+      traffic.add(e.operation,
+                  e.count * size_bytes(e.element == Exchange::Element::number ? DType::i32 : DType::f64),
+                  ranks, e.calls);
+  return traffic;
 }
 
-Counts counted(const OneRank& truth, const Layout& layout, Exchange::Axis axis, bool backward,
-               int64_t length) {
-  Counting tensor(*layout.tensor), context(*layout.context);
+Traffic counted_on(const OneRank& truth, const Layout& layout, Exchange::Axis axis, bool backward,
+                   int64_t length) {
+  Traffic on_tensor, on_context;
+  const auto tensor = counted(std::make_unique<ForwardingCollectives>(*layout.tensor), on_tensor);
+  const auto context = counted(std::make_unique<ForwardingCollectives>(*layout.context), on_context);
   Placement placement = layout.placement;
-  placement.tensor = &tensor, placement.context = &context;
+  placement.tensor = tensor.get(), placement.context = context.get();
   Parameters leaves;
   for (const LocalParameter& local : local_parameters(truth.config, placement))
     leaves.emplace(
@@ -89,18 +42,23 @@ Counts counted(const OneRank& truth, const Layout& layout, Exchange::Axis axis, 
                                          truth.seq_idx.narrow(1, piece.begin, piece.count()),
                                          truth.mask.narrow(1, piece.begin, piece.count()));
   if (backward) loss.backward();
-  return axis == Exchange::Axis::tensor ? tensor.counts : context.counts;
+  return axis == Exchange::Axis::tensor ? on_tensor : on_context;
 }
 
 TEST(Exchanges, AreWhatIsSaid) {
-  for (const NamedConfig& c : layout_configs()) {
+  std::vector<NamedConfig> configs = layout_configs();
+  configs.push_back(configs.front());
+  configs.back().name += " recomputed";
+  configs.back().config.recompute = "block", configs.back().config.recompute_layers = 1;
+  for (const NamedConfig& c : configs) {
     const OneRank truth(c.config);
     for (const Layout& layout : layouts())
       for (const bool backward : {true, false})
         for (const auto axis : {Exchange::Axis::tensor, Exchange::Axis::context}) {
           const PassSize size{truth.tokens.size(0), layout.piece(truth.seq_idx.size(1)).count()};
-          EXPECT_EQ(counted(truth, layout, axis, backward, truth.seq_idx.size(1)),
-                    predicted(exchanges(c.config, layout.placement, size, backward), axis))
+          const int64_t ranks = axis == Exchange::Axis::tensor ? layout.placement.tp : layout.placement.cp;
+          EXPECT_EQ(counted_on(truth, layout, axis, backward, truth.seq_idx.size(1)),
+                    predicted(exchanges(c.config, layout.placement, size, backward), axis, ranks))
               << layout.name << " " << c.name << (backward ? " with" : " without") << " backward, axis "
               << static_cast<int>(axis);
         }
@@ -113,7 +71,7 @@ TEST(Exchanges, OfTheContextAxisDoNotGrowWithTheRows) {
     for (const Layout& layout : layouts()) {
       if (layout.placement.cp > 6) continue;
       const auto at_length = [&](int64_t length) {
-        return counted(truth, layout, Exchange::Axis::context, true, length);
+        return counted_on(truth, layout, Exchange::Axis::context, true, length);
       };
       EXPECT_EQ(at_length(truth.seq_idx.size(1)), at_length(6)) << layout.name << " " << c.name;
     }

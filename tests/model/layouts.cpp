@@ -98,7 +98,8 @@ OneRank::OneRank(const ModelConfig& c)
       tokens(random_ids(kBatch, kLength + 1, c.vocab_size, 7)),
       seq_idx(documents(kBatch, kLength)),
       mask(random_ids(kBatch, kLength, 4, 8).gt(0).to(at::kByte)) {
-  loss = LanguageModel(config, parameters).loss_sum(tokens, seq_idx, mask, &per_target);
+  const LanguageModel model(config, parameters);
+  loss = model.loss_sum(tokens, seq_idx, mask, &per_target);
   loss.backward();
 }
 

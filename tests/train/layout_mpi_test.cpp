@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "tests/support/mpi_environment.h"
+#include "tests/train/layout.h"
 #include "tests/train/tiny_run.h"
 #include "train/ledger.h"
 #include "train/trainer.h"
@@ -14,46 +14,13 @@
 namespace dm::train {
 namespace {
 
+using test::Layout;
 using test::SharedFolder;
 using test::tiny_run;
 
 /// Training in float64 amplifies a rounding error of 1e-16 by some orders over the steps; the promise is
 /// 1e-8.
 constexpr double kPromise = 1e-8;
-
-/// dp x cp x tp over all ranks of the test, tp fastest, on the CPU.
-class Layout {
- public:
-  Layout(int64_t cp, int64_t tp) : cp_(cp), tp_(tp) {
-    const int64_t rank = test::mpi().rank();
-    tp_rank_ = rank % tp, cp_rank_ = rank / tp % cp, dp_rank_ = rank / tp / cp;
-    all_ = test::mpi().make_world_group();
-    replicas_ = test::mpi().make_group(tp_rank_);
-    shards_ = test::mpi().make_group(tp_rank_);
-    tensor_ = test::mpi().make_group(rank / tp);
-    context_ = test::mpi().make_group(dp_rank_ * tp + tp_rank_);
-  }
-  Groups groups() const {
-    return {.all = *all_,
-            .replicas = *replicas_,
-            .shards = *shards_,
-            .across = nullptr,
-            .data_rank = dp_rank_,
-            .data_ranks = all_->size() / cp_ / tp_,
-            .placement = {.tp = tp_,
-                          .tp_rank = tp_rank_,
-                          .cp = cp_,
-                          .cp_rank = cp_rank_,
-                          .tensor = tensor_.get(),
-                          .context = context_.get()}};
-  }
-  Collectives& all() const { return *all_; }
-  std::string name() const { return "cp" + std::to_string(cp_) + "tp" + std::to_string(tp_); }
-
- private:
-  int64_t cp_, tp_, tp_rank_, cp_rank_, dp_rank_;
-  std::unique_ptr<Collectives> all_, replicas_, shards_, tensor_, context_;
-};
 
 /// The layouts of this many ranks; the model has four heads a layer.
 std::vector<std::unique_ptr<Layout>> layouts() {

@@ -1,0 +1,76 @@
+#include "train/plan/compute_time.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "model/cost.h"
+#include "model/recompute.h"
+
+namespace dm::train {
+namespace {
+
+/// Of an update, an element: gradient, weight and two moments read, three of them written; and the copy in
+/// the type of the activations made of the weight.
+constexpr double kOwnedBytes = 28, kHeldBytes = 2;
+
+double share_of_floor(const Cluster& cluster, std::string_view stage) {
+  if (stage.starts_with("residual")) return cluster.share_residual;
+  if (stage == "conv") return cluster.share_conv;
+  if (stage == "ssd") return cluster.share_ssd;
+  if (stage == "gated_norm") return cluster.share_gated_norm;
+  if (stage == "selective_scan") return cluster.share_selective_scan;
+  return cluster.share_products;
+}
+
+PassTime::Layer stage_time(const Cluster& cluster, const model::StageCost& stage) {
+  const double slower = (1 + cluster.other) / share_of_floor(cluster, stage.stage) * 1e-12;
+  return {slower * std::max(stage.forward_flops / cluster.tflops, stage.forward_bytes / cluster.terabytes),
+          slower * std::max(stage.backward_flops / cluster.tflops, stage.backward_bytes / cluster.terabytes)};
+}
+
+/// Whether the backward pass makes a stage of a layer once more, beyond what its share of the floor knows of.
+bool made_again(const model::ModelConfig& model, std::string_view stage, bool whole_layer) {
+  if (whole_layer) return !stage.starts_with("residual") && stage != "out_proj";
+  return stage == "ssd" && model.recompute != "conv";
+}
+
+}  // namespace
+
+double PassTime::total() const {
+  double sum = head.forward + head.backward;
+  for (const Layer& layer : layers) sum += layer.forward + layer.backward;
+  return sum;
+}
+
+PassTime pass_time(const model::ModelConfig& model, const Cluster& cluster, double share, double stream) {
+  const model::ModelCost cost = model::model_cost(model);
+  const int64_t again = model::recomputed_layers(model, static_cast<int64_t>(cost.layers.size()));
+  PassTime time;
+  for (const model::LayerCost& layer : cost.layers) {
+    PassTime::Layer sum{0, 0};
+    for (const model::StageCost& stage : layer.stages) {
+      const PassTime::Layer t = stage_time(cluster, stage);
+      const double part = stage.stage.starts_with("residual") ? stream : share;
+      sum.forward += part * t.forward;
+      sum.backward += part * t.backward;
+      if (made_again(model, stage.stage, layer.layer < again)) sum.backward += part * t.forward;
+    }
+    time.layers.push_back(sum);
+  }
+  const PassTime::Layer head = stage_time(cluster, cost.head);
+  time.head = {stream * head.forward, stream * head.backward};
+  return time;
+}
+
+double update_time(const Cluster& cluster, int64_t owned, int64_t held) {
+  const double bytes = kOwnedBytes * static_cast<double>(owned) + kHeldBytes * static_cast<double>(held);
+  return bytes / (cluster.terabytes * 1e12 * cluster.share_optimizer);
+}
+
+double step_time_alone(const model::ModelConfig& model, const Cluster& cluster, const StepSize& size) {
+  const int64_t parameters = model::parameter_count(model);
+  return static_cast<double>(size.rows * size.length) * pass_time(model, cluster).total() +
+         update_time(cluster, parameters, parameters);
+}
+
+}  // namespace dm::train
