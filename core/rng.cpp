@@ -30,12 +30,14 @@ CounterRng::CounterRng(uint64_t seed, std::string_view name) {
   key_ = {static_cast<uint32_t>(hash), static_cast<uint32_t>(hash >> 32)};
 }
 
-std::array<uint32_t, 4> CounterRng::draw(uint64_t index) const {
-  return philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0}, key_);
+std::array<uint32_t, 4> CounterRng::draw(uint64_t low, uint64_t high) const {
+  return philox({static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), static_cast<uint32_t>(high),
+                 static_cast<uint32_t>(high >> 32)},
+                key_);
 }
 
 uint64_t CounterRng::bits(uint64_t index) const {
-  const auto words = draw(index);
+  const auto words = draw(index, 0);
   return join(words[0], words[1]);
 }
 
@@ -45,7 +47,7 @@ double CounterRng::uniform(uint64_t index, double low, double high) const {
 }
 
 double CounterRng::normal(uint64_t index) const {
-  const auto words = draw(index);
+  const auto words = draw(index, 0);
   const double radius = 1.0 - unit_interval(join(words[0], words[1]));  // (0, 1]
   const double angle = unit_interval(join(words[2], words[3]));
   return std::sqrt(-2.0 * std::log(radius)) * std::cos(2.0 * std::numbers::pi * angle);

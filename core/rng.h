@@ -17,6 +17,10 @@ class CounterRng {
   /// The key is the XXH3-64 of `name` seeded with `seed`.
   CounterRng(uint64_t seed, std::string_view name);
 
+  /// All the random bits of a 128-bit index; the functions below take theirs from draw(index, 0).
+  std::array<uint32_t, 4> draw(uint64_t low, uint64_t high) const;
+  std::array<uint32_t, 2> key() const { return key_; }
+
   uint64_t bits(uint64_t index) const;                            // 64 random bits
   double uniform(uint64_t index) const;                           // [0, 1), 53 bits
   double uniform(uint64_t index, double low, double high) const;  // [low, high), or high itself by rounding
@@ -24,7 +28,6 @@ class CounterRng {
   uint64_t below(uint64_t index, uint64_t bound) const;  // [0, bound), bias below 2^-64 * bound
 
  private:
-  std::array<uint32_t, 4> draw(uint64_t index) const;
   std::array<uint32_t, 2> key_;
 };
 

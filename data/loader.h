@@ -48,6 +48,7 @@ struct LoaderConfig {
 struct Batch {
   int64_t index = 0;            // of the global batch since the start of the run
   int64_t rows = 0;             // this rank's rows
+  int64_t first_sample = 0;     // number of the first of them, counted over the run and all ranks
   int64_t length = 0;           // L
   std::vector<int32_t> tokens;  // [rows, L + 1]: inputs are the first L, targets the last L
   std::vector<int32_t>

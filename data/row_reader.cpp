@@ -34,8 +34,9 @@ RowReader::RowReader(std::vector<WeightedDataset> datasets, const LoaderConfig& 
 Batch RowReader::empty_batch(int64_t index) const {
   Batch batch;
   batch.index = index;
-  batch.rows = first_row(shape_.global_rows, shape_.rank + 1, shape_.world) -
-               first_row(shape_.global_rows, shape_.rank, shape_.world);
+  const int64_t first = first_row(shape_.global_rows, shape_.rank, shape_.world);
+  batch.rows = first_row(shape_.global_rows, shape_.rank + 1, shape_.world) - first;
+  batch.first_sample = index * shape_.global_rows + first;
   batch.length = shape_.length;
   const auto rows = static_cast<size_t>(batch.rows), length = static_cast<size_t>(batch.length);
   batch.tokens.resize(rows * (length + 1));
@@ -47,8 +48,7 @@ Batch RowReader::empty_batch(int64_t index) const {
 
 void RowReader::read(Batch& batch, int64_t row) const {
   const int64_t length = batch.length;
-  const Sample sample = sampler_.at(batch.index * shape_.global_rows +
-                                    first_row(shape_.global_rows, shape_.rank, shape_.world) + row);
+  const Sample sample = sampler_.at(batch.first_sample + row);
   const Dataset& dataset = *datasets_[static_cast<size_t>(sample.dataset)].dataset;
   const int64_t begin = sample.index * length;
 

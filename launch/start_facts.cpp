@@ -22,8 +22,9 @@ std::string file_hash(const std::string& path) {
   return hex(hasher.digest_128());
 }
 
-/// One line a dataset.
+/// One line a dataset; nothing for a dry run, which reads none.
 std::string data_fingerprints(const train::RunConfig& config) {
+  if (config.train.dry_run) return "";
   std::string text;
   for (const auto& [dataset, weight] : data::open_datasets(config.data, config.train.length))
     text += fmt::format("{} of weight {}\n", hex(dataset->fingerprint()), weight);

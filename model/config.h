@@ -36,8 +36,13 @@ struct ModelConfig {
   std::string norm = "rms";        // rms | layer
   std::string block_norm = "pre";  // pre | post
   bool tied = true;                // LM head shares the embedding
-  bool packed = true;              // documents in one row do not see each other
+  std::vector<std::string>
+      cutoffs;         // words at which the adaptive softmax's clusters begin; none: the plain one
+  bool packed = true;  // documents in one row do not see each other
   double norm_eps = 1e-5;
+  double dropout = 0;            // of what each block adds to the residual stream
+  double embedding_dropout = 0;  // of the embedded tokens
+  double head_dropout = 0;       // of what the head reads
   std::string recompute = "conv";
   int64_t recompute_layers = 0;
   double dt_limit_min = 0;  // clamp of softplus(dt + bias); 0 and 0: none
@@ -70,8 +75,19 @@ struct ModelConfig {
     v("block_norm", self.block_norm, "norm before each block, or after its residual add",
       Choices{{"pre", "post"}});
     v("tied", self.tied, "LM head shares the embedding");
+    v("cutoffs", self.cutoffs,
+      "adaptive softmax, on CPUs: where its clusters of rarer words begin, e.g. 19997,39997; words are "
+      "numbered by "
+      "falling frequency. None: the plain softmax");
     v("packed", self.packed, "documents packed into one row do not see each other");
     v("norm_eps", self.norm_eps, "epsilon of every norm", Range{0, 1});
+    v("dropout", self.dropout,
+      "part of each block's output that training leaves out before the residual add, the rest growing by "
+      "1 / (1 - part)",
+      Range{0, 0.99});
+    v("embedding_dropout", self.embedding_dropout, "the same of the embedded tokens", Range{0, 0.99});
+    v("head_dropout", self.head_dropout, "the same of the last norm's output, which the head reads",
+      Range{0, 0.99});
     v("recompute", self.recompute,
       "what the backward pass computes again instead of keeping it: on a GPU conv (convolution and gate) or "
       "scan "
@@ -97,5 +113,7 @@ std::string layer_letters(const ModelConfig& config);
 /// Refuses what cannot be (sizes that do not divide, illegal combinations of mixer, letter and lambda),
 /// naming the legal set.
 void validate(const ModelConfig& config);
+/// Refuses what a model on a GPU has not.
+void check_device(const ModelConfig& config, bool on_gpu);
 
 }  // namespace dm::model

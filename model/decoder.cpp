@@ -15,6 +15,7 @@ struct Decoder::State {
   std::vector<std::unique_ptr<Layer>> layers;  // bound once: both branches' weights stay side by side
   std::vector<std::optional<at::Tensor>> output_norms;
   std::vector<DecodeState> states;
+  kernels::Weight head;
   at::Tensor ids, logits;  // of a step on the GPU, where its graph reads and leaves them
   kernels::Graph graph{/*record=*/true};
 
@@ -24,7 +25,7 @@ struct Decoder::State {
       const at::Tensor y = layers[i]->step(stream, states[i]);  // [B, D]
       stream = model.step_add(static_cast<int64_t>(i), stream, y, output_norms[i]);
     }
-    return stream.product(model.head());  // [B, V]
+    return model.logits_of(stream.product(head));  // [B, V]
   }
 };
 
@@ -34,6 +35,7 @@ Decoder::Decoder(const LanguageModel& model, int64_t batch)
   DM_CHECK(model.placement().tp == 1 && model.placement().cp == 1, "decoding with a part of the model");
   const at::NoGradGuard no_gradients;
   state_->batch = batch;
+  state_->head = model.logit_rows();
   for (int64_t i = 0; i < model.layers(); ++i) {
     state_->layers.push_back(model.kind(i).bind(model.layer(i)));
     state_->output_norms.push_back(state_->layers.back()->output_norm());

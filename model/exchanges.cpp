@@ -68,6 +68,7 @@ std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& p, c
     add(Operation::all_gather, Element::activation, layers);
     add(Operation::reduce_scatter, Element::activation, layers + 1);
   }
+  // Of an adaptive softmax this is the head's; what its clusters exchange depends on the targets.
   all.push_back({Axis::tensor, Operation::all_gather, Element::weight, 3 * size.tokens(), 1});
   return all;
 }

@@ -36,7 +36,8 @@ std::string published_setting(const ModelConfig& config) {
 
 /// What every layout but our own takes for granted; `norm_group` is what the layout's gated norm spans.
 bool is_plain(const ModelConfig& c, const char* norm_group) {
-  return c.norm == "rms" && c.block_norm == "pre" && (c.norm_group == norm_group || c.n_groups == 1);
+  return c.norm == "rms" && c.block_norm == "pre" && c.cutoffs.empty() &&
+         (c.norm_group == norm_group || c.n_groups == 1);
 }
 
 struct Limits {

@@ -1,6 +1,7 @@
 #include "model/language_model.h"
 
 #include <ATen/core/grad_mode.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 
@@ -9,8 +10,11 @@
 #include "kernels/comm/transport.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/cross_entropy/split_cross_entropy.h"
+#include "kernels/dropout/dropout.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
+#include "kernels/norm/norm.h"
+#include "model/adaptive_softmax.h"
 #include "model/layers/registry.h"
 #include "model/matrices.h"
 #include "model/recompute.h"
@@ -50,6 +54,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
   check_parameters(config_, parameters_, placement_);
   const at::Tensor& leaf = parameters_.begin()->second;
   activations_ = activations.value_or(leaf.scalar_type());
+  check_device(config_, leaf.is_cuda());
   if (leaf.is_cuda()) matrices_ = std::make_unique<Matrices>(parameters_, activations_);
   DM_CHECK(matrices_ || activations_ == leaf.scalar_type(),
            "on the CPU activations are of the weights' type");
@@ -74,8 +79,17 @@ Scope LanguageModel::norm_before(int64_t index) const {
   return {parameters_, name, matrices_.get()};
 }
 
-Stream LanguageModel::enter(const at::Tensor& ids) const {
-  return model::enter(config_, embedded(ids), norm_before(0), activations_);
+Stream LanguageModel::enter(const at::Tensor& ids, const TrainingRows* rows) const {
+  const at::Tensor h = dropped(embedded(ids), config_.embedding_dropout, "embedding", ids, rows);
+  return model::enter(config_, h, norm_before(0), activations_);
+}
+
+at::Tensor LanguageModel::dropped(const at::Tensor& x, double p, const std::string& name,
+                                  const at::Tensor& ids, const TrainingRows* rows) const {
+  if (rows == nullptr || p == 0) return x;
+  const int64_t first = kernels::TokenShare(ids.numel(), placement_.tp, placement_.tp_rank).begin;
+  return kernels::dropout(x, p, CounterRng(rows->seed, "dropout " + name),
+                          {rows->samples, ids.size(1), rows->position, first});
 }
 
 at::Tensor LanguageModel::embedded(const at::Tensor& ids) const {
@@ -127,8 +141,25 @@ kernels::Weight LanguageModel::embeddings() const {
 }
 
 kernels::Weight LanguageModel::head() const {
-  return Scope(parameters_, "", matrices_.get())
-      .matrix(config_.tied ? "backbone.embeddings.weight" : "lm_head.weight");
+  return Scope(parameters_, "", matrices_.get()).matrix(head_name());
+}
+
+kernels::Weight LanguageModel::logit_rows() const {
+  if (cluster_count(config_) == 0) return head();
+  return Scope(parameters_, "", matrices_.get()).stacked({head_name(), kClusterWeight}, 0);
+}
+
+at::Tensor LanguageModel::logits_of(const at::Tensor& product) const {
+  return cluster_count(config_) == 0 ? product : adaptive_log_probabilities(config_, product);
+}
+
+const char* LanguageModel::head_name() const {
+  return config_.tied ? "backbone.embeddings.weight" : "lm_head.weight";
+}
+
+at::Tensor LanguageModel::clusters() const {
+  const auto found = parameters_.find(kClusterWeight);
+  return found == parameters_.end() ? at::Tensor() : found->second;
 }
 
 void LanguageModel::watch(int64_t index, const Stream& stream) const {
@@ -145,12 +176,13 @@ kernels::Documents LanguageModel::documents(const at::Tensor& seq_idx) const {
   return {ids, *placement_.context, config_.d_conv - 1};
 }
 
-at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
+at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps,
+                                 const TrainingRows* rows) const {
   const auto report = [&](int64_t layer, const Stream& stream) {
     if (tapped(taps, layer)) taps->visit(layer, all_tokens(stream.h, ids));
   };
   const kernels::Documents documents = this->documents(seq_idx);  // [B, L]
-  Stream stream = enter(ids);                                     // [B, L, D], or the rank's tokens [t, D]
+  Stream stream = enter(ids, rows);                               // [B, L, D], or the rank's tokens [t, D]
   report(-1, stream);
   for (int64_t i = 0; i < layers(); ++i) {
     watch(i, stream);
@@ -161,30 +193,53 @@ at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_id
     const bool again = at::GradMode::is_enabled() && i < recomputed_layers(config_, layers());
     const at::Tensor y = again ? recomputed(layer(i), kind(i), *block, norm_before(i), h, u, documents)
                                : block->forward(u, documents);  // [B, L, D], a rank's part
-    stream = add(i, stream, own_tokens(y), block->output_norm());
+    at::Tensor output = own_tokens(y);
+    std::optional<at::Tensor> output_norm = block->output_norm();
+    if (rows != nullptr && config_.dropout > 0) {  // of what is added, so behind the block's own norm
+      if (output_norm) output = kernels::rms_norm(output, *output_norm, config_.norm_eps);
+      output_norm.reset();
+      output = dropped(output, config_.dropout, fmt::format("layer {}", i), ids, rows);
+    }
+    stream = add(i, stream, output, output_norm);
     report(i, stream);
   }
-  return all_tokens(stream.u, ids);  // [B, L, D]
+  return all_tokens(dropped(stream.u, config_.head_dropout, "head", ids, rows), ids);  // [B, L, D]
 }
 
 at::Tensor LanguageModel::logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps) const {
   const at::Tensor h = hidden(ids, seq_idx, taps);
-  if (placement_.tp == 1) return kernels::linear(h, head());  // [B, L, V]
-  const at::Tensor mine = kernels::linear(h.detach(), head().value.detach());
-  const at::Tensor all = kernels::all_gather(mine.flatten(0, 1), *placement_.tensor);  // [tp, B L, V / tp]
-  return all.permute({1, 0, 2}).flatten(1).narrow(1, 0, config_.vocab_size).unflatten(0, ids.sizes());
+  if (placement_.tp == 1) return logits_of(kernels::linear(h, logit_rows()));  // [B, L, V]
+  const auto of_all_ranks = [&](const at::Tensor& rows) {
+    const at::Tensor mine = kernels::linear(h.detach(), rows.detach()).flatten(0, 1);
+    return kernels::all_gather(mine, *placement_.tensor);  // [tp, B L, rows]
+  };
+  at::Tensor all = of_all_ranks(head().value).permute({1, 0, 2}).flatten(1).narrow(1, 0, config_.vocab_size);
+  if (const int64_t count = cluster_count(config_); count > 0) {  // the first rank has them
+    const at::Tensor rows = clusters().defined() ? clusters() : at::zeros({count, h.size(-1)}, h.options());
+    all = at::cat({all, of_all_ranks(rows)[0]}, 1);
+  }
+  return logits_of(all).unflatten(0, ids.sizes());
+}
+
+kernels::CrossEntropy LanguageModel::head_loss(const at::Tensor& h, const at::Tensor& targets,
+                                               const at::Tensor& counts) const {
+  const kernels::VocabularyShare share = vocabulary_share();
+  if (cluster_count(config_) > 0)
+    return adaptive_cross_entropy(config_, h, head().value, clusters(), targets, counts,
+                                  placement_.tp == 1 ? nullptr : &share);
+  return placement_.tp == 1 ? kernels::linear_cross_entropy(h, head(), targets, counts)
+                            : kernels::split_cross_entropy(h, head(), targets, counts, share);
 }
 
 at::Tensor LanguageModel::loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx,
-                                   const at::Tensor& mask, at::Tensor* per_target) const {
+                                   const at::Tensor& mask, at::Tensor* per_target,
+                                   const TrainingRows* rows) const {
   const int64_t length = tokens.size(1) - 1;
   DM_CHECK(length >= 1, "a row of {} tokens predicts nothing", tokens.size(1));
-  const at::Tensor h = hidden(tokens.narrow(1, 0, length), seq_idx).flatten(0, 1);  // [B L, D]
-  const at::Tensor targets = tokens.narrow(1, 1, length).reshape(-1);               // [B L]
+  const at::Tensor h = hidden(tokens.narrow(1, 0, length), seq_idx, nullptr, rows).flatten(0, 1);  // [B L, D]
+  const at::Tensor targets = tokens.narrow(1, 1, length).reshape(-1);                              // [B L]
   const at::Tensor counts = mask.reshape(-1).to(at::kByte);
-  const kernels::CrossEntropy loss =
-      placement_.tp == 1 ? kernels::linear_cross_entropy(h, head(), targets, counts)
-                         : kernels::split_cross_entropy(h, head(), targets, counts, vocabulary_share());
+  const kernels::CrossEntropy loss = head_loss(h, targets, counts);
   if (per_target) *per_target = loss.per_target.view({tokens.size(0), length});
   return loss.sum;
 }

@@ -55,6 +55,7 @@ struct DifferenceStats {
 
 }  // namespace dm::model
 namespace dm::kernels {
+struct CrossEntropy;
 struct Documents;
 struct VocabularyShare;
 }  // namespace dm::kernels
@@ -93,6 +94,13 @@ class LanguageModel {
   // On every layout ids, seq_idx and so on are those of this rank's piece of the rows, [B, L] with L the
   // piece's length; what is returned is of that piece too, and the same on all tensor ranks.
 
+  /// Which rows of a run a pass of training is over: dropout draws by it. Without it nothing is dropped.
+  struct TrainingRows {
+    uint64_t seed = 0;
+    at::Tensor samples;    // [B] int64, on the model's device: each row's number in the whole run
+    int64_t position = 0;  // of this rank's piece in the rows
+  };
+
   /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer;
   /// -1 is the embedding.
   struct Taps {
@@ -102,7 +110,8 @@ class LanguageModel {
 
   /// ids, seq_idx [B, L] int64/int32 -> residual stream after the final norm [B, L, D] in the dtype of the
   /// activations, differentiable.
-  at::Tensor hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
+  at::Tensor hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr,
+                    const TrainingRows* rows = nullptr) const;
   /// -> logits [B, L, V]; on several tensor ranks without gradients.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps = nullptr) const;
 
@@ -110,7 +119,7 @@ class LanguageModel {
   /// cross-entropy in nats (differentiable scalar; the caller divides by the global count), and optionally
   /// every target's loss [B, L].
   at::Tensor loss_sum(const at::Tensor& tokens, const at::Tensor& seq_idx, const at::Tensor& mask,
-                      at::Tensor* per_target = nullptr) const;
+                      at::Tensor* per_target = nullptr, const TrainingRows* rows = nullptr) const;
 
   /// `passed` is called in every later backward pass with a falling depth: from then on all gradients of
   /// parameters of greater depth are complete (on a GPU: once the current stream has come so far). Those of
@@ -126,7 +135,8 @@ class LanguageModel {
   const LayerKind& kind(int64_t index) const;
   LayerView layer(int64_t index) const;
   // On several tensor ranks a stream is of the rank's share of the tokens, [t, D].
-  Stream enter(const at::Tensor& ids) const;  // [...] -> the stream before layer 0, [..., D]
+  Stream enter(const at::Tensor& ids,
+               const TrainingRows* rows = nullptr) const;  // [...] -> the stream before layer 0, [..., D]
   /// The stream after layer `index`, whose output is y; after the last layer its `u` is the final norm's.
   Stream add(int64_t index, const Stream& stream, const at::Tensor& y,
              const std::optional<at::Tensor>& output_norm) const;
@@ -136,14 +146,25 @@ class LanguageModel {
                       const std::optional<at::Tensor>& output_norm) const;
   kernels::Weight embeddings() const;  // [V, D], in the dtype of the residual stream; the rank's rows
   kernels::Weight head() const;        // [V, D], likewise
+  /// What the last norm's output is multiplied by for logits, and the logits of that product: [V, D], or with
+  /// the clusters of an adaptive softmax [V + clusters, D], whose logits are log-probabilities.
+  kernels::Weight logit_rows() const;
+  at::Tensor logits_of(const at::Tensor& product) const;
 
  private:
+  const char* head_name() const;
+  at::Tensor clusters() const;  // undefined where there are none
+  kernels::CrossEntropy head_loss(const at::Tensor& h, const at::Tensor& targets,
+                                  const at::Tensor& counts) const;
   at::Tensor embedded(const at::Tensor& ids) const;
   kernels::VocabularyShare vocabulary_share() const;
   /// The rank's share of a stream [t, D] -> of all tokens [B, L, D], ids being [B, L].
   at::Tensor all_tokens(const at::Tensor& mine, const at::Tensor& ids) const;
   /// The rank's part [B, L, D] of a sum over the tensor ranks -> its share of the sum's tokens.
   at::Tensor own_tokens(const at::Tensor& part) const;
+  /// Of x, the rank's share of the tokens `ids`, the part `p` dropped as the mask `name` of `rows` says.
+  at::Tensor dropped(const at::Tensor& x, double p, const std::string& name, const at::Tensor& ids,
+                     const TrainingRows* rows) const;
   Scope norm_before(int64_t index) const;  // of layer `index`, or the final norm
   /// Lets backward passes report that they have come to the input of layer `index`.
   void watch(int64_t index, const Stream& stream) const;

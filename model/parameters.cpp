@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "model/adaptive_softmax.h"
 #include "model/layers/registry.h"
 #include "model/local_parameters.h"
 #include "model/matrices.h"
@@ -81,6 +82,9 @@ std::vector<DeclaredParameter> declared_parameters(const ModelConfig& config, in
   if (!config.tied)
     declare.matrix("lm_head.weight", {config.vocab_size, config.d_model}, Init::linear(config.d_model),
                    vocabulary);
+  if (const int64_t clusters = cluster_count(config); clusters > 0)
+    declare.matrix(kClusterWeight, {clusters, config.d_model}, Init::linear(config.d_model),
+                   on_first(clusters, tp));
   declared_at(static_cast<int64_t>(letters.size()));
   return all;
 }

@@ -85,10 +85,11 @@ ModelConfig parity(const Family& family) {
   return c;
 }
 
-/// The paper's language-modelling stacks, (DDF)×6 and ×12.
-ModelConfig paper(int64_t repeats) {
-  ModelConfig c = family_config(kFamilies[0], 3 * repeats);
-  c.pattern = fmt::format("(DDF)*{}", repeats);
+/// The paper's language-modelling stacks, (DDF)×6 and ×12, and the plain ones that they are compared with,
+/// (MMF)×6 and ×12.
+ModelConfig paper(const Family& family, int64_t repeats) {
+  ModelConfig c = family_config(family, 0);
+  c.pattern = fmt::format("({})*{}", family.differential ? "DDF" : "MMF", repeats);
   c.d_model = 1024;
   c.vocab_size = kNeoXVocabulary;
   c.d_state = 64;
@@ -110,8 +111,9 @@ std::vector<Preset> make_presets() {
     add(prefix + "tiny", tiny(family));
     add(prefix + "parity", parity(family));
   }
-  add("diffmamba2-paper6", paper(6));
-  add("diffmamba2-paper12", paper(12));
+  for (const Family& family : {kFamilies[0], kFamilies[1]})
+    for (const int64_t repeats : {6, 12})
+      add(fmt::format("{}-paper{}", family.name, repeats), paper(family, repeats));
   return presets;
 }
 

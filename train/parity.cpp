@@ -5,10 +5,10 @@
 #include <limits>
 
 #include "core/error.h"
-#include "core/rng.h"
 #include "data/loader.h"
 #include "train/flat_parameters.h"
 #include "train/host_state.h"
+#include "train/made_up_rows.h"
 #include "train/plan/step_traffic.h"
 #include "train/step_runner.h"
 
@@ -17,39 +17,11 @@ namespace {
 
 constexpr int64_t kMicroBatch = 2;  // fewer than a rank's rows, so that gradients of several passes are added
 
-// ---- made-up rows ----
-
-/// Rows [begin, end) of the global batch of a step: random tokens, for a packed model in documents of about a
-/// quarter of a row; one target in eight does not count.
-data::Batch make_batch(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
-                       int64_t begin, int64_t end) {
-  data::Batch batch;
-  batch.rows = end - begin, batch.length = config.length;
-  const auto seed = static_cast<uint64_t>(config.seed);
-  const CounterRng tokens(seed, "parity tokens"), starts(seed, "parity documents"),
-      counts(seed, "parity mask");
-  const auto chance = static_cast<uint64_t>(std::max<int64_t>(2, config.length / 4));
-  for (int64_t row = begin; row < end; ++row) {
-    const auto first = static_cast<uint64_t>((step * config.rows + row) * (config.length + 1));
-    int32_t document = 0;
-    for (int64_t t = 0; t <= config.length; ++t) {
-      const uint64_t draw = first + static_cast<uint64_t>(t);
-      batch.tokens.push_back(
-          static_cast<int32_t>(tokens.below(draw, static_cast<uint64_t>(model.vocab_size))));
-      if (t == config.length) break;
-      if (model.packed && t > 0 && starts.below(draw, chance) == 0) ++document;
-      batch.seq_idx.push_back(document);
-      batch.loss_mask.push_back(counts.below(draw, 8) == 0 ? 0 : 1);
-    }
-    batch.sample_ids.push_back(static_cast<uint64_t>(row));
-  }
-  return batch;
-}
-
-data::Batch rows_of(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
-                    const Groups& groups) {
-  return make_batch(model, config, step, data::first_row(config.rows, groups.data_rank, groups.data_ranks),
-                    data::first_row(config.rows, groups.data_rank + 1, groups.data_ranks));
+data::Batch own_rows(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
+                     const Groups& groups) {
+  const int64_t begin = data::first_row(config.rows, groups.data_rank, groups.data_ranks),
+                end = data::first_row(config.rows, groups.data_rank + 1, groups.data_ranks);
+  return made_up_rows(model, config.seed, config.length, step * config.rows + begin, end - begin);
 }
 
 // ---- whole tensors on rank 0 ----
@@ -144,9 +116,13 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
   const at::ScalarType activations = dtype == "bf16" ? at::kBFloat16 : scalar_type(weights);
   OptimizerConfig recipe;
   recipe.clip = config.clip;
-  StepRunner runner(
-      model_config, recipe,
-      {.weights = weights, .activations = activations, .device = device, .micro_batch = kMicroBatch}, groups);
+  StepRunner runner(model_config, recipe,
+                    {.weights = weights,
+                     .activations = activations,
+                     .device = device,
+                     .micro_batch = kMicroBatch,
+                     .seed = static_cast<uint64_t>(config.seed)},
+                    groups);
   FlatParameters& parameters = runner.parameters();
   parameters.initialise(model_config, static_cast<uint64_t>(config.seed));
   runner.weights_changed();
@@ -162,7 +138,7 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
   for (int64_t step = 0; step < config.steps; ++step) {
     StepFacts facts;
     counting([&] {
-      runner.accumulate(rows_of(model_config, config, step, groups));
+      runner.accumulate(own_rows(model_config, config, step, groups));
       facts = runner.agree();
     });
     run.last_loss = facts.loss();
@@ -220,7 +196,7 @@ std::string find_leak(const model::ModelConfig& model_config, const ParityConfig
   model::LanguageModel model(model_config, parameters.leaves(), activations, groups.placement);
   model.weights_changed();
 
-  data::Batch batch = make_batch(model_config, config, 0, 0, 1);
+  data::Batch batch = made_up_rows(model_config, config.seed, config.length, 0, 1);
   const int32_t changed = batch.seq_idx.back() / 2;
   DM_REQUIRE(batch.seq_idx.back() > 0, ExitCode::usage,
              "--length {}: the row holds one document only, so nothing could leak; give more", config.length);

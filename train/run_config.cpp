@@ -33,7 +33,7 @@ int64_t RunConfig::total_steps() const {
 }
 
 void RunConfig::resolve_and_validate() {
-  DM_REQUIRE(!train.run_dir.empty(), ExitCode::usage,
+  DM_REQUIRE(!train.run_dir.empty() || train.dry_run, ExitCode::usage,
              "--run-dir is missing: name a folder for checkpoints and metrics");
   DM_REQUIRE(!data.data.empty(), ExitCode::usage,
              "--data is missing: name a dataset made by `diffmamba prepare`");
@@ -41,6 +41,7 @@ void RunConfig::resolve_and_validate() {
              "the run has no end: give --steps, --tokens or --minutes");
   model::validate(model);
   const bool gpu = train.device == "cuda";
+  model::check_device(model, gpu);
   DM_REQUIRE(!gpu || train.dtype == "f32", ExitCode::usage, "--dtype {}: on a GPU weights are f32",
              train.dtype);
   DM_REQUIRE(gpu ? train.compute != "f64" : train.compute == "auto" || train.compute == train.dtype,

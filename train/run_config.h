@@ -54,13 +54,14 @@ struct TrainConfig {
   int64_t trace_steps = 8;
   double bucket_mib = 64;
   std::vector<std::string> allow;
+  bool dry_run = false;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
     v("run_dir", self.run_dir,
       "folder of this run: checkpoints, metrics.jsonl, logs; the same folder again resumes it",
       Affects::output);
-    v("seed", self.seed, "seed of the initial weights", Range{0, 9.0e18});
+    v("seed", self.seed, "seed of the initial weights and of dropout", Range{0, 9.0e18});
     v("device", self.device, "where the model is: on the CPU, or on one GPU", Choices{{"cpu", "cuda"}},
       Affects::speed);
     v("dtype", self.dtype, "type of weights and moments", Choices{{"f32", "f64"}});
@@ -125,6 +126,10 @@ struct TrainConfig {
       Range{1e-6, 1e6});
     v("allow", self.allow,
       "options whose value may differ from the checkpoint's on resuming, comma-separated", Affects::output);
+    v("dry_run", self.dry_run,
+      "take two steps of such a model made small, on made-up rows, on the ranks there are; read no data and "
+      "write nothing",
+      Affects::output);
   }
 };
 

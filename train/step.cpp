@@ -1,6 +1,7 @@
 #include "train/step.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -26,6 +27,7 @@ struct BatchPasses::Micro {
     at::Tensor used;    // on the model's device
   };
   Array tokens, seq_idx, mask;  // [rows, L + 1], [rows, L], [rows, L]
+  Array samples;                // [rows, 1]
   kernels::Graph graph;
   AxisTraffic exchanged;  // by a pass
 
@@ -33,6 +35,7 @@ struct BatchPasses::Micro {
       : tokens(array(rows, length + 1, at::kInt, device)),
         seq_idx(array(rows, length, at::kInt, device)),
         mask(array(rows, length, at::kByte, device)),
+        samples(array(rows, 1, at::kLong, device)),
         graph(record) {}
 
   static Array array(int64_t rows, int64_t width, at::ScalarType dtype, at::Device device) {
@@ -46,8 +49,8 @@ struct BatchPasses::Micro {
   }
 };
 
-BatchPasses::BatchPasses(model::LanguageModel& model, int64_t micro_batch, bool record)
-    : model_(model), micro_batch_(micro_batch), record_(record && !model.device().is_cpu()) {
+BatchPasses::BatchPasses(model::LanguageModel& model, int64_t micro_batch, uint64_t seed, bool record)
+    : model_(model), micro_batch_(micro_batch), seed_(seed), record_(record && !model.device().is_cpu()) {
   const at::Tensor& leaf = model.parameters().begin()->second;
   nats_ = at::zeros({}, leaf.options().dtype(at::kDouble).requires_grad(false));
 }
@@ -66,13 +69,14 @@ BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
   return *micro;
 }
 
-void BatchPasses::pass(Micro& micro) {
+void BatchPasses::pass(Micro& micro, int64_t first_token) {
   const AxisTraffic before = traffic_ ? *traffic_ : AxisTraffic();
   bool replayed = true;
   micro.graph.run([&] {
     replayed = false;
-    const at::Tensor nats =
-        model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used);
+    const model::LanguageModel::TrainingRows rows{seed_, micro.samples.used.squeeze(1), first_token};
+    const at::Tensor nats = model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used,
+                                            micro.mask.used, nullptr, &rows);
     nats.backward();
     nats_.add_(nats.detach());
   });
@@ -86,6 +90,8 @@ void BatchPasses::pass(Micro& micro) {
 LocalLoss BatchPasses::run(const data::Batch& batch) {
   const model::Placement& place = model_.placement();
   const model::TokenRange piece = model::context_piece(batch.length, place.cp, place.cp_rank);
+  std::vector<int64_t> samples(static_cast<size_t>(batch.rows));
+  std::iota(samples.begin(), samples.end(), batch.first_sample);
   nats_.zero_();
   for (int64_t first = 0; first < batch.rows; first += micro_batch_) {
     // What the micro-step before still has to read is waited for before it is overwritten.
@@ -94,8 +100,9 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
     bring(batch.tokens, batch.length + 1, first, piece.begin, micro.tokens.staged, micro.tokens.used);
     bring(batch.seq_idx, batch.length, first, piece.begin, micro.seq_idx.staged, micro.seq_idx.used);
     bring(batch.loss_mask, batch.length, first, piece.begin, micro.mask.staged, micro.mask.used);
+    bring(samples, 1, first, 0, micro.samples.staged, micro.samples.used);
     if (reducer_ && first + micro_batch_ >= batch.rows) reducer_->last_pass_begins();
-    pass(micro);
+    pass(micro, piece.begin);
   }
   if (reducer_) reducer_->finish();  // before the GPU is waited for: the exchanges go on beside the pass
   double targets = 0;

@@ -24,9 +24,9 @@ struct LocalLoss {
 /// as a graph when they come a second time.
 class BatchPasses {
  public:
-  /// The model outlives this object; its parameters' gradients stay where they are. `record` as of
-  /// kernels::Graph.
-  BatchPasses(model::LanguageModel& model, int64_t micro_batch, bool record = true);
+  /// The model outlives this object; its parameters' gradients stay where they are. `seed` is of the run's
+  /// dropout, `record` as of kernels::Graph.
+  BatchPasses(model::LanguageModel& model, int64_t micro_batch, uint64_t seed, bool record = true);
 
   /// Gradients are summed over the ranks by `reducer`, which outlives this object, while they are computed.
   void reduce_with(GradientReducer& reducer);
@@ -45,12 +45,13 @@ class BatchPasses {
  private:
   struct Micro;  // the passes over one number of rows
   Micro& micro(int64_t rows, int64_t length);
-  void pass(Micro& micro);
+  void pass(Micro& micro, int64_t first_token);  // first_token: of the rank's piece of the rows
 
   model::LanguageModel& model_;
   GradientReducer* reducer_ = nullptr;
   AxisTraffic* traffic_ = nullptr;
   int64_t micro_batch_;
+  uint64_t seed_;
   bool record_;
   at::Tensor nats_;  // float64 scalar, on the model's device
   std::map<int64_t, std::shared_ptr<Micro>> micros_;

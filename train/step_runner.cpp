@@ -4,6 +4,15 @@
 
 namespace dm::train {
 
+StepSetup step_setup(const RunConfig& config) {
+  return {.weights = parse_dtype(config.train.dtype, "--dtype"),
+          .activations = activation_type(config.train),
+          .device = at::Device(config.train.device),
+          .bucket_bytes = bucket_bytes(config.train),
+          .micro_batch = config.train.micro_batch,
+          .seed = static_cast<uint64_t>(config.train.seed)};
+}
+
 StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& optimizer,
                        const StepSetup& setup, const Groups& groups)
     : groups_(groups),
@@ -14,7 +23,7 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
       shared_gradients_(model, groups.placement),
       reducer_(parameters_, groups.across),
       model_(model, parameters_.leaves(), setup.activations, groups.placement),
-      passes_(model_, setup.micro_batch, setup.record && groups.recordable) {
+      passes_(model_, setup.micro_batch, setup.seed, setup.record && groups.recordable) {
   for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
   if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
   if (groups.traffic) passes_.count(*groups.traffic);

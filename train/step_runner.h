@@ -18,6 +18,7 @@
 #include "train/flat_parameters.h"
 #include "train/gradient_reducer.h"
 #include "train/groups.h"
+#include "train/run_config.h"
 #include "train/sharded_optimizer.h"
 #include "train/step.h"
 #include "train/step_guard.h"
@@ -30,8 +31,12 @@ struct StepSetup {
   at::Device device = at::kCPU;
   int64_t bucket_bytes = kBucketBytes;
   int64_t micro_batch = 1;  // rows worked on at once
+  uint64_t seed = 0;        // of dropout
   bool record = true;       // micro-steps as graphs, on a GPU
 };
+
+/// As a run is configured.
+StepSetup step_setup(const RunConfig& config);
 
 class StepRunner {
  public:

@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "core/signals.h"
 #include "kernels/device/gpu.h"
+#include "train/dry_run.h"
 #include "train/failures.h"
 #include "train/gpu_memory.h"
 #include "train/host_state.h"
@@ -297,13 +298,7 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       store_(config.train.run_dir, config.checkpoint, *save_group_),
       log_(config.train.run_dir, groups.all.rank()),
       failures_(config.train.run_dir, speaks()),
-      step_(config.model, config.optimizer,
-            {.weights = parse_dtype(config.train.dtype, "--dtype"),
-             .activations = activation_type(config.train),
-             .device = at::Device(config.train.device),
-             .bucket_bytes = bucket_bytes(config.train),
-             .micro_batch = config.train.micro_batch},
-            groups),
+      step_(config.model, config.optimizer, step_setup(config), groups),
       saver_(store_, step_.parameters(), step_.optimizer(), step_.owns()),
       guard_(config.train.spike_sigma, config.train.spike_window),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
@@ -371,6 +366,7 @@ void Trainer::start_data(const std::optional<Meta>& stored) {
 ExitCode train(const RunConfig& config, const Groups& groups) {
   if (config.train.threads > 0) set_threads(config.train.threads);
   at::set_num_threads(static_cast<int>(threads()));
+  if (config.train.dry_run) return dry_run(config, groups), ExitCode::ok;
   if (config.train.device != "cuda") return Trainer(config, groups).run();
   const GpuMemoryPlan plan{config.model, std::min(config.train.micro_batch, config.train.global_batch),
                            config.train.length, activation_type(config.train) == at::kBFloat16 ? 2 : 4,

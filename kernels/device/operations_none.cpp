@@ -8,6 +8,7 @@
 #include "kernels/conv/conv_step_cuda.h"
 #include "kernels/cross_entropy/cross_entropy_cuda.h"
 #include "kernels/decode/norm_linear_cuda.h"
+#include "kernels/dropout/dropout_cuda.h"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/gated_norm/gated_norm_cuda.h"
 #include "kernels/linear/linear_cuda.h"
@@ -53,6 +54,9 @@ void adamw_cuda(const AdamWRange&) { refuse("adamw_cuda"); }
 CrossEntropy linear_cross_entropy_cuda(const at::Tensor&, const Weight&, const at::Tensor&,
                                        const at::Tensor&) {
   refuse("linear_cross_entropy");
+}
+at::Tensor dropout_cuda(const at::Tensor&, double, const CounterRng&, const TokenPlaces&) {
+  refuse("dropout");
 }
 at::Tensor embedding_cuda(const at::Tensor&, const Weight&) { refuse("embedding"); }
 at::Tensor causal_conv_silu_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,

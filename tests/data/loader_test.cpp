@@ -92,6 +92,7 @@ TEST_F(LoaderTest, RanksShareEachGlobalBatchWhateverTheirNumber) {
       for (int64_t rank = 0; rank < world; ++rank) {
         const Batch part = Loader({{dataset_, 1}}, config_, shape(7, rank, world), b * 7).next();
         EXPECT_EQ(part.rows, first_row(7, rank + 1, world) - first_row(7, rank, world));
+        EXPECT_EQ(part.first_sample, b * 7 + first_row(7, rank, world));
         tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
         ids.insert(ids.end(), part.sample_ids.begin(), part.sample_ids.end());
       }

@@ -29,6 +29,15 @@ TEST(Decoder, EqualsTheFullForwardPass) {
     }
 }
 
+TEST(Decoder, AdaptiveSoftmax) {
+  ModelConfig config = small_config("DM");
+  config.cutoffs = {"3", "7"};
+  const LanguageModel model(config, random_parameters(config, at::kDouble));
+  const at::Tensor ids = random_ids(kBatch, kLength, config.vocab_size, 54);
+  Decoder decoder(model, kBatch);
+  EXPECT_LE(relative_error(decode(decoder, ids), model.logits(ids, one_document(kBatch, kLength))), 1e-13);
+}
+
 TEST(Decoder, OptionsOfTheModel) {
   ModelConfig config = small_config("DMSF", "mamba2", "token_head");
   config.n_groups = 2;

@@ -19,7 +19,7 @@ class Check {
         seq_idx_(documents(2, 13)),
         mask_(at::ones({2, 13}, at::kByte)) {
     mask_[1][4] = 0;
-    model_.loss_sum(tokens_, seq_idx_, mask_).backward();
+    model_.loss_sum(tokens_, seq_idx_, mask_, nullptr, &rows_).backward();
   }
 
   /// The slope of the loss along `direction` of one parameter.
@@ -28,7 +28,7 @@ class Check {
     const at::Tensor values = parameter.detach(), start = values.clone();
     const auto loss = [&](double step) {
       values.copy_(start + step * direction);
-      return model_.loss_sum(tokens_, seq_idx_, mask_).item<double>();
+      return model_.loss_sum(tokens_, seq_idx_, mask_, nullptr, &rows_).item<double>();
     };
     const double slope = (loss(kStep) - loss(-kStep)) / (2 * kStep);
     values.copy_(start);
@@ -44,6 +44,7 @@ class Check {
   Parameters parameters_;
   LanguageModel model_;
   at::Tensor tokens_, seq_idx_, mask_;
+  const LanguageModel::TrainingRows rows_ = training_rows(2);
 };
 
 void expect_gradients(const std::string& name, const ModelConfig& config) {
@@ -85,6 +86,25 @@ TEST(Gradient, UntiedPostNormLayerNorm) {
   config.norm = "layer";
   config.block_norm = "post";
   expect_gradients("untied, post-norm", config);
+}
+
+TEST(Gradient, WithDropout) {
+  for (const char* norm : {"pre", "post"}) {
+    ModelConfig config = small_config("DMSF");
+    config.block_norm = norm;
+    config.norm = config.block_norm == "post" ? "layer" : "rms";
+    config.dropout = 0.5, config.embedding_dropout = config.head_dropout = 0.25;
+    expect_gradients(std::string("dropout, norm ") + norm, config);
+  }
+}
+
+TEST(Gradient, AdaptiveSoftmax) {
+  ModelConfig config = small_config("DM");
+  for (const bool tied : {true, false}) {
+    config.tied = tied;
+    config.cutoffs = {"3", "7"};
+    expect_gradients("adaptive softmax", config);
+  }
 }
 
 TEST(Gradient, WithClampedSteps) {

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <set>
+
 #include "kernels/norm/norm.h"
 #include "tests/model/models.h"
 #include "tests/support/refusal.h"
@@ -187,8 +189,38 @@ TEST(LanguageModel, RefusesOtherWeights) {
               testing::HasSubstr("share one floating type"));
 }
 
+TEST(LanguageModel, DropoutIsOfTrainingAlone) {
+  ModelConfig config = small_config("DMSF");
+  const Parameters parameters = random_parameters(config, at::kDouble);
+  const at::Tensor tokens = random_ids(2, 14, config.vocab_size, 71), seq_idx = documents(2, 13),
+                   mask = at::ones({2, 13}, at::kByte);
+  const auto loss = [&](const ModelConfig& c, const LanguageModel::TrainingRows* rows) {
+    return LanguageModel(c, parameters).loss_sum(tokens, seq_idx, mask, nullptr, rows).item<double>();
+  };
+  LanguageModel::TrainingRows rows = training_rows(2), later = rows, seeded = rows;
+  later.samples = rows.samples + 2;
+  ++seeded.seed;
+  const double without = loss(config, nullptr);
+  EXPECT_EQ(loss(config, &rows), without) << "nothing is dropped unless asked for";
+  std::set<double> seen = {without};
+  for (double ModelConfig::*part :
+       {&ModelConfig::dropout, &ModelConfig::embedding_dropout, &ModelConfig::head_dropout}) {
+    ModelConfig c = config;
+    c.*part = 0.5;
+    EXPECT_EQ(loss(c, nullptr), without) << "evaluation drops nothing";
+    for (const LanguageModel::TrainingRows* of : {&rows, &later, &seeded}) {
+      EXPECT_TRUE(seen.insert(loss(c, of)).second) << "every place, row and seed has masks of its own";
+      EXPECT_EQ(loss(c, of), loss(c, of));
+    }
+  }
+}
+
 TEST(LanguageModel, RecomputedLayersChangeNoBit) {
-  for (const NamedConfig& c : every_layer()) {
+  std::vector<NamedConfig> configs = every_layer();
+  configs.push_back({"dropout", small_config("DMSF")});
+  configs.back().config.dropout = 0.5;
+  const LanguageModel::TrainingRows rows = training_rows(2);
+  for (const NamedConfig& c : configs) {
     const at::Tensor tokens = random_ids(2, 14, c.config.vocab_size, 71), seq_idx = documents(2, 13),
                      mask = at::ones({2, 13}, at::kByte);
     const auto gradients = [&](const std::string& policy, int64_t layers) {
@@ -196,7 +228,7 @@ TEST(LanguageModel, RecomputedLayersChangeNoBit) {
       config.recompute = policy, config.recompute_layers = layers;
       const Parameters parameters = random_parameters(config, at::kDouble);
       const LanguageModel model(config, parameters);
-      model.loss_sum(tokens, seq_idx, mask).backward();
+      model.loss_sum(tokens, seq_idx, mask, nullptr, &rows).backward();
       return parameters;
     };
     const Parameters expected = gradients("conv", 0);

@@ -97,6 +97,10 @@ at::Tensor documents(int64_t batch, int64_t length) {
   return ids;
 }
 
+LanguageModel::TrainingRows training_rows(int64_t batch, int64_t position) {
+  return {5, at::arange(40, 40 + batch, at::kLong), position};
+}
+
 at::Tensor one_document(int64_t batch, int64_t length) { return at::zeros({batch, length}, at::kInt); }
 
 double relative_error(const at::Tensor& a, const at::Tensor& b) {

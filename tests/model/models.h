@@ -26,6 +26,8 @@ at::Tensor random_normal(std::vector<int64_t> shape, at::ScalarType dtype, uint6
 at::Tensor random_ids(int64_t batch, int64_t length, int64_t vocab, uint64_t seed);
 /// seq_idx [batch, length]: documents of uneven lengths, other ones in each row.
 at::Tensor documents(int64_t batch, int64_t length);
+/// Rows 40, 41, .. of a run, beginning `position` tokens into the whole rows.
+LanguageModel::TrainingRows training_rows(int64_t batch, int64_t position = 0);
 at::Tensor one_document(int64_t batch, int64_t length);
 
 /// ‖a − b‖ / ‖b‖; NaN stays NaN, so that EXPECT_LE refuses it.

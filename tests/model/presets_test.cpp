@@ -23,7 +23,7 @@ TEST(Presets, AllAreValidAndKeepTheirName) {
     validate(config);
     EXPECT_EQ(config.preset, name);
   }
-  EXPECT_EQ(seen.size(), 4 * (6 + 2) + 2u);
+  EXPECT_EQ(seen.size(), 4 * (6 + 2) + 4u);
 }
 
 TEST(Presets, PublishedSizesHaveThePublishedParameters) {
@@ -39,6 +39,19 @@ TEST(Presets, PublishedSizesHaveThePublishedParameters) {
           static_cast<double>(parameter_count(preset(family + std::string(size)))) / 1e9 / differential, 1,
           0.04)
           << family << size;
+  }
+}
+
+TEST(Presets, ThePapersStacksHaveItsParameters) {
+  // In millions, without the embeddings, as its tables give them.
+  const std::pair<const char*, int64_t> stacks[] = {{"diffmamba2-paper6", 129},
+                                                    {"mamba2-paper6", 128},
+                                                    {"diffmamba2-paper12", 259},
+                                                    {"mamba2-paper12", 256}};
+  for (const auto& [name, millions] : stacks) {
+    const ModelConfig config = preset(name);
+    const int64_t inner = parameter_count(config) - config.vocab_size * config.d_model;
+    EXPECT_EQ(inner / 1'000'000, millions) << name << ": " << inner;
   }
 }
 

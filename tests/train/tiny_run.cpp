@@ -34,6 +34,8 @@ void write_tiny_data(const std::string& directory, int64_t tokens) {
 train::RunConfig tiny_run(const std::string& folder, const std::string& name, int64_t steps) {
   train::RunConfig config;
   config.model = tiny_model();
+  // Masks too must be the same on every layout, after every resume and for every cut into micro-steps.
+  config.model.dropout = config.model.embedding_dropout = config.model.head_dropout = 0.1;
   config.data.data = {folder + "/data"};
   config.data.reader_threads = 1;
   config.optimizer.lr = 0.01;

@@ -86,7 +86,9 @@ TEST_F(TrainerTest, FirstStepIsTheTextbooks) {
     parameters.emplace(info.name, values.set_requires_grad(true));
   }
   const model::LanguageModel model(config.model, parameters);
-  const at::Tensor loss = model.loss_sum(tokens, seq_idx, at::ones({5, 12}, at::kByte)) / 60;
+  const model::LanguageModel::TrainingRows rows{static_cast<uint64_t>(config.train.seed),
+                                                at::arange(0, 5, at::kLong), 0};
+  const at::Tensor loss = model.loss_sum(tokens, seq_idx, at::ones({5, 12}, at::kByte), nullptr, &rows) / 60;
   loss.backward();
 
   double squares = 0;
