@@ -9,6 +9,6 @@ if(NOT DM_NCCL_INCLUDE_DIR OR NOT DM_NCCL_LIBRARY)
     "Install it beside LibTorch (pip install --target ${DM_TORCH_SITE} --no-deps nvidia-nccl-cu13) or on the system\n"
     "(libnccl-dev), or name both: -D DM_NCCL_INCLUDE_DIR=... -D DM_NCCL_LIBRARY=.../libnccl.so.2")
 endif()
-add_library(dm_nccl INTERFACE)
+add_library(dm_nccl INTERFACE IMPORTED)
 target_include_directories(dm_nccl SYSTEM INTERFACE "${DM_NCCL_INCLUDE_DIR}")
 target_link_libraries(dm_nccl INTERFACE "${DM_NCCL_LIBRARY}")

@@ -7,7 +7,7 @@ if(NOT EXISTS "${DM_TORCH_DIR}/include/ATen/ATen.h")
 endif()
 
 get_filename_component(DM_TORCH_SITE "${DM_TORCH_DIR}" DIRECTORY)
-add_library(dm_torch INTERFACE)
+add_library(dm_torch INTERFACE IMPORTED)
 target_include_directories(dm_torch SYSTEM INTERFACE "${DM_TORCH_DIR}/include" "${DM_TORCH_DIR}/include/torch/csrc/api/include")
 # The wheel brings fmt headers of its own, newer than the system's library and found before its headers: what includes
 # LibTorch uses them header-only (their names differ by version, so both may be in one program).
@@ -22,10 +22,3 @@ if(DM_CUDA)
   target_link_options(dm_torch INTERFACE -Wl,--no-as-needed)
   target_link_libraries(dm_torch INTERFACE torch_cuda c10_cuda)
 endif()
-
-# The one precompiled header: everything of LibTorch that sources may use. torch/torch.h (43 s) is included nowhere.
-file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "// Nothing: this object library exists for its precompiled header.\n")
-add_library(dm_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
-target_link_libraries(dm_torch_pch PRIVATE dm_torch)
-target_precompile_headers(dm_torch_pch PRIVATE <ATen/ATen.h> <torch/csrc/autograd/custom_function.h>
-  <torch/csrc/autograd/variable.h> <map> <string> <vector>)

@@ -28,7 +28,7 @@ class Command {
   /// Whether it may be started by mpirun or srun as several ranks.
   virtual bool takes_ranks() const { return false; }
 
-  FieldTable& table() { return table_; }
+  const FieldTable& table() const { return table_; }
   /// Replaces fields by those of a named preset, if one was asked for; what was set by hand is set again
   /// afterwards.
   virtual void apply_presets() {}

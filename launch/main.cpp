@@ -8,46 +8,21 @@
 #include "core/error.h"
 #include "core/signals.h"
 #include "dist/environment.h"
-#include "kernels/device/device.h"
 #include "launch/command.h"
 #include "launch/failure.h"
 #include "launch/options.h"
+#include "launch/pages.h"
 #include "launch/ranks.h"
-#include "train/state.h"
 
 namespace dm::launch {
 namespace {
 
-std::string overview(const std::vector<std::unique_ptr<Command>>& commands) {
-  std::string text =
-      "diffmamba: trains Differential Mamba language models\n\nUsage: diffmamba COMMAND [options]\n\n";
-  for (const auto& command : commands)
-    text += fmt::format("  {:<10} {}{}\n", command->name(), command->summary(),
-                        command->takes_ranks() ? " (mpirun)" : "");
-  text += "\ndiffmamba COMMAND --help lists a command's options. Exit codes:\n";
-  for (const ExitCode code : kAllExitCodes)
-    text += fmt::format("  {:>2}  {}\n", static_cast<int>(code), meaning(code));
-  return text;
-}
-
-/// Every option of every command, one a line: what the golden list of the tests pins.
-std::string option_surface(const std::vector<std::unique_ptr<Command>>& commands) {
-  std::string text;
-  for (const auto& command : commands)
-    for (const Field& field : command->table().fields())
-      text += fmt::format("{} {}.{} {} {}\n", command->name(), field.section, field.name, field.type,
-                          field.default_text.empty() ? "-" : field.default_text);
-  return text;
-}
-
 ExitCode dispatch(int argc, char** argv) {
   const auto commands = make_commands();
-  const std::string word = argc > 1 ? argv[1] : "--help";
-  if (word == "--help" || word == "-h" || word == "help")
-    return fmt::print("{}", overview(commands)), ExitCode::ok;
-  if (word == "--version")
-    return fmt::print("{}, {}\n", train::program_version(), kernels::cuda_status()), ExitCode::ok;
-  if (word == "options") return fmt::print("{}", option_surface(commands)), ExitCode::ok;
+  std::string word = argc > 1 ? argv[1] : "--help";
+  if (word == "-h" || word == "help") word = "--help";
+  for (const Page& page : pages())
+    if (word == page.word) return fmt::print("{}", page.text(commands)), ExitCode::ok;
 
   for (const auto& command : commands) {
     if (word != command->name()) continue;

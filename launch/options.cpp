@@ -22,7 +22,7 @@ struct Assignment {
 po::options_description described(const Command& command, const FieldTable& table) {
   po::options_description options;
   auto add = options.add_options();
-  add("help,h", "");
+  add("help,h", "");  // these four: common_options()
   add("print-config", "");
   add("config", po::value<std::string>(), "");
   add("override", po::value<std::vector<std::string>>()->composing(), "");
@@ -112,15 +112,27 @@ ParsedOptions parse_options(Command& command, const std::vector<std::string>& ar
   return result;
 }
 
-std::string help_text(Command& command) {
-  std::string text =
-      fmt::format("diffmamba {}: {}\n\n{}\n\n", command.name(), command.summary(), command.description());
-  const char* positional = command.positional();
-  std::string argument = positional ? " " + std::string(positional) : "";
+const std::vector<CommonOption>& common_options() {
+  static const std::vector<CommonOption> options = {
+      {"--config FILE", "INI file with the sections above"},
+      {"--override KEY=VALUE", "set one option; may be repeated"},
+      {"--print-config", "print the resolved INI and stop"},
+      {"-h, --help", "print this and stop"},
+  };
+  return options;
+}
+
+std::string usage_line(const Command& command) {
+  std::string argument = command.positional() ? " " + std::string(command.positional()) : "";
   std::transform(argument.begin(), argument.end(), argument.begin(),
                  [](unsigned char c) { return std::toupper(c); });
-  text += fmt::format("Usage: {}diffmamba {}{} [--config FILE] [--option VALUE ...]\n",
-                      command.takes_ranks() ? "[mpirun -n N] " : "", command.name(), argument);
+  return fmt::format("{}diffmamba {}{} [--config FILE] [--option VALUE ...]",
+                     command.takes_ranks() ? "[mpirun -n N] " : "", command.name(), argument);
+}
+
+std::string help_text(const Command& command) {
+  std::string text = fmt::format("diffmamba {}: {}\n\n{}\n\nUsage: {}\n", command.name(), command.summary(),
+                                 command.description(), usage_line(command));
   std::string section;
   for (const Field& field : command.table().fields()) {
     if (field.section != section) text += fmt::format("\n[{}]\n", section = field.section);
@@ -129,12 +141,9 @@ std::string help_text(Command& command) {
         field.default_text.empty() ? "" : fmt::format(" [{}]", field.default_text);
     text += fmt::format("  {:<28} {}{}{}\n", left, field.help, legal_values(field), default_text);
   }
-  text +=
-      "\n[common]\n"
-      "  --config FILE                INI file with the sections above\n"
-      "  --override KEY=VALUE         set one option; may be repeated\n"
-      "  --print-config               print the resolved INI and stop\n"
-      "  -h, --help                   print this and stop\n";
+  text += "\n[common]\n";
+  for (const CommonOption& common : common_options())
+    text += fmt::format("  {:<28} {}\n", common.option, common.help);
   return text;
 }
 

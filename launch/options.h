@@ -19,7 +19,16 @@ struct ParsedOptions {
 /// of them. Throws ExitCode::usage for anything unknown (with the nearest name), repeated or half-parsed.
 ParsedOptions parse_options(Command& command, const std::vector<std::string>& arguments);
 
+/// What every command takes beside its own options, with its value in capitals, and what it does.
+struct CommonOption {
+  const char* option;  // "--config FILE"
+  const char* help;
+};
+const std::vector<CommonOption>& common_options();
+
+/// "[mpirun -n N] diffmamba train [--config FILE] [--option VALUE ...]"
+std::string usage_line(const Command& command);
 /// The text of `diffmamba COMMAND --help`, by section, with defaults and legal values.
-std::string help_text(Command& command);
+std::string help_text(const Command& command);
 
 }  // namespace dm::launch

@@ -1,4 +1,5 @@
-// The option surface of the program is pinned: growing it is a decision, seen in the diff of options.txt.
+// The option surface of the program is pinned: growing it is a decision, seen in the diff of options.txt. So
+// is the manual that is printed from it.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -18,11 +19,12 @@ std::set<std::string> lines(const std::string& text) {
   return result;
 }
 
-TEST(OptionsTest, AreTheOnesListed) {
-  const std::string golden = std::string(DM_SOURCE_ROOT) + "/tests/hygiene/options.txt";
-  const Outcome outcome = run({diffmamba(), "options"});
+/// `word` prints what the repository's `file` holds; if not, says the differing lines and how to renew it.
+void expect_printed(const std::string& word, const std::string& file) {
+  const std::string path = std::string(DM_SOURCE_ROOT) + "/" + file;
+  const Outcome outcome = run({diffmamba(), word});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const std::string expected = read_text(golden);
+  const std::string expected = read_text(path);
   if (outcome.out == expected) return;
 
   std::string difference;
@@ -31,10 +33,13 @@ TEST(OptionsTest, AreTheOnesListed) {
     if (now.count(line) == 0) difference += "- " + line + "\n";
   for (const std::string& line : now)
     if (before.count(line) == 0) difference += "+ " + line + "\n";
-  ADD_FAILURE() << "The options (COMMAND SECTION.NAME TYPE DEFAULT) changed:\n"
+  ADD_FAILURE() << "The options changed, and " << file << " is not what the program prints:\n"
                 << (difference.empty() ? "only their order\n" : difference) << "If that is meant:\n  "
-                << diffmamba() << " options > " << golden;
+                << diffmamba() << " " << word << " > " << path;
 }
+
+TEST(OptionsTest, AreTheOnesListed) { expect_printed("options", "tests/hygiene/options.txt"); }
+TEST(OptionsTest, AreTheOnesOfTheManual) { expect_printed("docs", "docs/cli.md"); }
 
 }  // namespace
 }  // namespace dm::test

@@ -50,7 +50,7 @@ SourceTree::SourceTree(const std::string& root) : root_(root) {
   };
   for (const auto& entry : fs::directory_iterator(root)) add(entry);
   std::vector<std::string> folders = source_folders();
-  folders.insert(folders.end(), {"cmake", "docs", "recipes", ".ci"});
+  folders.insert(folders.end(), {"cmake", "docs", "packaging", "recipes", ".ci"});
   for (const std::string& folder : folders) {
     if (!fs::is_directory(root + "/" + folder)) continue;
     for (const auto& entry : fs::recursive_directory_iterator(root + "/" + folder)) add(entry);
