@@ -44,14 +44,14 @@ std::vector<Exchange> exchanges(const ModelConfig& config, const Placement& p, c
     const int64_t before = std::max<int64_t>(config.d_conv - 1, 1);
     add_messages(all, Element::number, size.rows * before, p.cp_rank + 1 < p.cp ? 1 : 0);
   }
+  const int64_t again = backward ? recomputed_layers(config, layers) : 0;
   for (int64_t i = 0; i < layers; ++i) {
-    const auto add_inside = [&](bool with_backward) {
-      const std::vector<Exchange> inside =
-          layer_kind(letters[static_cast<size_t>(i)]).exchanges(config, p, size, with_backward);
+    const LayerKind& kind = layer_kind(letters[static_cast<size_t>(i)]);
+    const auto append = [&](const std::vector<Exchange>& inside) {
       all.insert(all.end(), inside.begin(), inside.end());
     };
-    add_inside(backward);
-    if (backward && i < recomputed_layers(config, layers)) add_inside(false);
+    append(kind.exchanges(config, p, size, backward));
+    if (i < again) append(kind.exchanges(config, p, size, false));  // its forward pass once more
   }
   if (p.tp == 1) return all;
   const int64_t count = kernels::TokenShare(size.tokens(), p.tp, p.tp_rank).widest * config.d_model;

@@ -86,6 +86,16 @@ std::vector<NamedConfig> layout_configs() {
   add("diffs6 mamba1 no subln", "S", "mamba1", "sigmoid_sum", [](ModelConfig& c) { c.subln = false; });
   add("(DDF) post LayerNorm", "(DDF)*2", "mamba2", "sigmoid_sum",
       [](ModelConfig& c) { c.norm = "layer", c.block_norm = "post", c.tied = false; });
+  add("dropout", "DSF", "mamba2", "sigmoid_sum",
+      [](ModelConfig& c) { c.dropout = 0.5, c.embedding_dropout = c.head_dropout = 0.25; });
+  add("dropout, post LayerNorm", "DMF", "mamba2", "sigmoid_sum", [](ModelConfig& c) {
+    c.norm = "layer", c.block_norm = "post", c.recompute = "block";
+    c.dropout = 0.5, c.embedding_dropout = c.head_dropout = 0.25;
+  });
+  for (const bool tied : {true, false})
+    add("adaptive softmax", "DM", "mamba2", "sigmoid_sum", [&](ModelConfig& c) {
+      c.cutoffs = {"20", "64", "170"}, c.tied = tied;
+    });
   add("DMSF unpacked", "DMSF", "mamba2", "token_head", [](ModelConfig& c) { c.packed = false; });
   add("DMS mamba1 unpacked", "DMS", "mamba1", "scalar", [](ModelConfig& c) { c.packed = false; });
   add("DM unpacked, W 1", "DM", "mamba2", "scalar", [](ModelConfig& c) { c.packed = false, c.d_conv = 1; });
@@ -98,8 +108,9 @@ OneRank::OneRank(const ModelConfig& c)
       tokens(random_ids(kBatch, kLength + 1, c.vocab_size, 7)),
       seq_idx(documents(kBatch, kLength)),
       mask(random_ids(kBatch, kLength, 4, 8).gt(0).to(at::kByte)) {
-  const LanguageModel model(config, parameters);
-  loss = model.loss_sum(tokens, seq_idx, mask, &per_target);
+  const LanguageModel::TrainingRows rows = training_rows(kBatch);
+  const LanguageModel model(config, parameters);  // layers that are made again read it in the backward pass
+  loss = model.loss_sum(tokens, seq_idx, mask, &per_target, &rows);
   loss.backward();
 }
 
@@ -120,7 +131,9 @@ Placed::Placed(const OneRank& truth, const Layout& layout) : truth_(truth), layo
   const TokenRange piece = layout.piece(kLength);
   const at::Tensor tokens = truth.tokens.narrow(1, piece.begin, piece.count() + 1);
   at::Tensor per_target;
-  at::Tensor loss = model_->loss_sum(tokens, layout.own(truth.seq_idx), layout.own(truth.mask), &per_target);
+  const LanguageModel::TrainingRows rows = training_rows(kBatch, piece.begin);
+  at::Tensor loss =
+      model_->loss_sum(tokens, layout.own(truth.seq_idx), layout.own(truth.mask), &per_target, &rows);
   loss.backward();
   SharedGradients(truth.config, layout.placement).sum(mine);
 
