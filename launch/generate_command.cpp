@@ -94,7 +94,7 @@ class GenerateCommand final : public Command {
     data::StreamDecoder decoder(tokenizer);
     GenerationStats stats;
     const auto texts = generate(
-        model, ids, static_cast<int64_t>(begin), tokenizer.eos_id(), options_.max_tokens, sampling_,
+        model, ids, static_cast<int64_t>(begin), tokenizer, options_.max_tokens, sampling_,
         [&](int64_t, int32_t id) {
           if (stream) print(decoder.push(&id, 1));
         },

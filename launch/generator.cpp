@@ -10,10 +10,13 @@ namespace dm::launch {
 
 std::vector<GeneratedText> generate(const model::LanguageModel& model,
                                     const std::vector<std::vector<int32_t>>& prompts, int64_t first_row,
-                                    int64_t eos_id, int64_t max_tokens, const model::SamplingConfig& sampling,
+                                    const data::Tokenizer& tokenizer, int64_t max_tokens,
+                                    const model::SamplingConfig& sampling,
                                     const std::function<void(int64_t, int32_t)>& on_token,
                                     GenerationStats* stats) {
   const c10::InferenceMode no_gradients;
+  const int64_t eos_id = tokenizer.eos_id();
+  const int64_t drawable = std::min(tokenizer.vocab_size(), model.config().vocab_size);
   const auto rows = static_cast<int64_t>(prompts.size());
   std::vector<GeneratedText> texts(prompts.size());
   std::vector<std::vector<int32_t>> fed = prompts;  // what each row has been or will be given
@@ -39,7 +42,8 @@ std::vector<GeneratedText> generate(const model::LanguageModel& model,
           fed[r][std::min<int64_t>(position, static_cast<int64_t>(fed[r].size()) - 1)];
       places.push_back({first_row + r, position});
     }
-    const at::Tensor next = model::sample(decoder.step(ids), sampling, places);
+    const at::Tensor logits = decoder.step(ids).narrow(1, 0, drawable);
+    const at::Tensor next = model::sample(logits, sampling, places);
     open = false;
     for (int64_t r = 0; r < rows; ++r) {
       const bool in_prompt = position + 1 < static_cast<int64_t>(fed[r].size());

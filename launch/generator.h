@@ -23,11 +23,13 @@ struct GenerationStats {
 };
 
 /// Continues each prompt by at most `max_tokens`. A text stops at the tokenizer's end-of-text token. An empty
-/// prompt starts a new document. `on_token(row, id)` is called for every new token, in order. What a prompt
+/// prompt starts a new document. Ids that the model has beyond the tokenizer's, as vocabularies padded to a
+/// round size do, are never drawn. `on_token(row, id)` is called for every new token, in order. What a prompt
 /// gets depends on its number (first_row + its index) and the seed, not on its companions.
 std::vector<GeneratedText> generate(const model::LanguageModel& model,
                                     const std::vector<std::vector<int32_t>>& prompts, int64_t first_row,
-                                    int64_t eos_id, int64_t max_tokens, const model::SamplingConfig& sampling,
+                                    const data::Tokenizer& tokenizer, int64_t max_tokens,
+                                    const model::SamplingConfig& sampling,
                                     const std::function<void(int64_t, int32_t)>& on_token,
                                     GenerationStats* stats = nullptr);
 

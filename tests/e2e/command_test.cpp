@@ -102,6 +102,18 @@ TEST_F(Commands, GenerationRepeatsAndIgnoresItsCompanions) {
   EXPECT_THAT(both.out, HasSubstr(first.out));
 }
 
+// 257 ids of the tokenizer in a vocabulary of 1,000, and a temperature at which all are equally likely:
+// without a bound, three of four draws would be of ids that stand for nothing.
+TEST_F(Commands, GenerationDrawsNoIdsBeyondTheTokenizer) {
+  const Outcome trained =
+      run(train_words(folder_->path(), "padded", 1, {"--vocab-size", "1000", "--warmup", "0"}));
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const Json line = Json::parse(call({"generate", "--checkpoint", path("padded"), "--prompt", "a", "--json",
+                                      "--temperature", "1000", "--max-tokens", "50", "--seed", "3"})
+                                    .out);
+  EXPECT_GE(line["tokens"].get<int64_t>(), 1);
+}
+
 TEST_F(Commands, InspectKnowsDatasetsRunsAndConfigs) {
   EXPECT_THAT(call({"inspect", path("data/train")}).out, HasSubstr("token_count"));
   EXPECT_THAT(call({"inspect", path("run")}).out, HasSubstr("step 40"));
