@@ -52,6 +52,16 @@ bool same_file(const File& file, const std::string& path) {
 
 }  // namespace
 
+std::optional<Lease> current_holder(const std::string& run_directory) {
+  std::error_code absent;
+  const std::string path = run_directory + "/" + kLockName;
+  if (!std::filesystem::is_regular_file(path, absent)) return std::nullopt;
+  const std::optional<Lease> holder = Lease::parse(read_file(path, kMaxLockBytes));
+  if (!holder) return std::nullopt;
+  const bool here = holder->boot_id == Lease::mine().boot_id;
+  return here && !process_runs(*holder) ? std::nullopt : holder;
+}
+
 RunLock::RunLock(const std::string& run_directory, const LockTiming& timing)
     : path_(run_directory + "/" + kLockName), timing_(timing), lease_(Lease::mine()) {
   acquire();

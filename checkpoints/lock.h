@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -11,6 +12,10 @@
 #include "core/files.h"
 
 namespace dm::checkpoints {
+
+/// Who holds the run, as far as LOCK and this host's processes say; nullopt when nobody does. A holder on
+/// another host is believed.
+std::optional<Lease> current_holder(const std::string& run_directory);
 
 struct LockTiming {
   std::chrono::milliseconds bump{10'000};   // between two steps of the counter

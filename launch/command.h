@@ -23,7 +23,8 @@ class Command {
   virtual const char* name() const = 0;
   virtual const char* summary() const = 0;      // one line for `diffmamba --help`
   virtual const char* description() const = 0;  // paragraphs for `diffmamba COMMAND --help`
-  /// Field that the one positional argument sets, or nullptr: `inspect PATH`.
+  /// Field that the one positional argument sets, or nullptr: `inspect PATH`. A list takes several: `report
+  /// RUN RUN`.
   virtual const char* positional() const { return nullptr; }
   /// Whether it may be started by mpirun or srun as several ranks.
   virtual bool takes_ranks() const { return false; }
@@ -53,5 +54,7 @@ std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_import_command();
 std::unique_ptr<Command> make_parity_command();
 std::unique_ptr<Command> make_plan_command();
+std::unique_ptr<Command> make_status_command();
+std::unique_ptr<Command> make_report_command();
 
 }  // namespace dm::launch

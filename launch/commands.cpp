@@ -6,6 +6,8 @@ std::vector<std::unique_ptr<Command>> make_commands() {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(make_prepare_command());
   commands.push_back(make_train_command());
+  commands.push_back(make_status_command());
+  commands.push_back(make_report_command());
   commands.push_back(make_eval_command());
   commands.push_back(make_generate_command());
   commands.push_back(make_inspect_command());

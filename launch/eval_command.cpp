@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <memory>
+#include <optional>
+
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -9,6 +12,7 @@
 #include "launch/threads.h"
 #include "launch/trained_model.h"
 #include "train/evaluator.h"
+#include "train/tasks/task_set.h"
 
 namespace dm::launch {
 namespace {
@@ -24,6 +28,8 @@ struct EvalOptions {
   int64_t threads = 0;
   bool positions = false;
   bool mask_boundary_loss = false;
+  std::string tasks;
+  bool items = false;
   std::string json;
 
   template <class Self, class Visitor>
@@ -38,9 +44,12 @@ struct EvalOptions {
     v("batch", self.batch, "rows per rank and forward pass", Range{1, 1e9});
     v("threads", self.threads, "CPU threads per rank; 0: this host's cores shared by its ranks",
       Range{0, 4096});
-    v("positions", self.positions, "also report the loss at every position");
+    v("positions", self.positions, "also write the loss at every position");
     v("mask_boundary_loss", self.mask_boundary_loss,
       "no loss for the first token of a document after the row's first");
+    v("tasks", self.tasks,
+      "JSONL file of multiple-choice and cloze items, scored by log-likelihood; see launch/get_tasks");
+    v("items", self.items, "also write the log-likelihoods of every item of the tasks");
     v("json", self.json, "write the result to this file as well");
   }
 };
@@ -53,51 +62,76 @@ class EvalCommand final : public Command {
   }
 
   const char* name() const override { return "eval"; }
-  const char* summary() const override { return "perplexity, bits per byte and loss by position"; }
+  const char* summary() const override {
+    return "perplexity, bits per byte, loss by position; multiple-choice and cloze tasks";
+  }
   const char* description() const override {
-    return "Evaluates a checkpoint on a dataset, each target once, on any number of ranks.";
+    return "Evaluates a checkpoint on a dataset, each target once, or on multiple-choice and cloze items, on "
+           "any "
+           "number of ranks.";
   }
   bool takes_ranks() const override { return true; }
 
   ExitCode run(const Invocation& invocation) override {
     DM_REQUIRE(!options_.checkpoint.empty(), ExitCode::usage,
                "eval: --checkpoint is missing: name a run or checkpoint folder");
-    DM_REQUIRE(!options_.data.empty(), ExitCode::usage, "eval: --data is missing: name a dataset folder");
+    DM_REQUIRE(!options_.data.empty() || !options_.tasks.empty(), ExitCode::usage,
+               "eval: nothing to evaluate on: give --data, a dataset folder, or --tasks, a file of items");
     return run_with_ranks(invocation, [&](dist::Environment& environment) {
       use_threads(options_.threads, environment.local_world());
       const auto group = environment.make_world_group();
       TrainedModel trained = load_trained_model(options_.checkpoint);
-      const auto dataset =
-          data::open_dataset(options_.data, {data::DataCheck::touched, options_.hdf5_name, options_.eos_id});
-      refuse_other_tokenizer(trained, *dataset);
+      const auto dataset = open_data(trained);
+      std::optional<train::TaskSet> tasks;
+      if (!options_.tasks.empty())
+        tasks.emplace(options_.tasks, *open_trained_tokenizer(trained), trained.model.config.vocab_size);
 
-      train::EvalConfig config;
-      config.eval_rows = options_.rows;
-      config.eval_length = options_.length > 0 ? options_.length : trained.length;
-      config.eval_batch = options_.batch;
       const auto model = place(trained, place_, environment.local_rank());
-      const train::EvalResult result = train::evaluate(*model, *dataset, config, options_.mask_boundary_loss,
-                                                       train::data_parallel(*group));
-      if (environment.rank() == 0) report(result, trained.model.summary);
+      const train::Groups groups = train::data_parallel(*group);
+      const bool speaks = environment.rank() == 0;
+      const checkpoints::Summary& summary = trained.model.summary;
+      if (speaks) fmt::print("{} at step {}\n", summary.directory, summary.step);
+      Json json{{"checkpoint", summary.directory}, {"step", summary.step}};
+      if (dataset) {
+        train::EvalConfig config;
+        config.eval_rows = options_.rows;
+        config.eval_length = options_.length > 0 ? options_.length : trained.length;
+        config.eval_batch = options_.batch;
+        const auto result = train::evaluate(*model, *dataset, config, options_.mask_boundary_loss, groups);
+        if (speaks) print(result);
+        json.update(result.to_json(options_.positions));
+        json["data"] = options_.data;
+      }
+      if (tasks) {
+        const train::TaskResults results = tasks->evaluate(*model, options_.batch, groups);
+        for (const auto& [task, score] : results.scores)
+          if (speaks) fmt::print("  {}\n", score.line(task));
+        json["tasks"] = results.to_json();
+        if (options_.items) json["log_likelihoods"] = results.log_likelihoods;
+      }
+      if (speaks && !options_.json.empty()) write_file_atomically(options_.json, json.dump(2) + "\n");
       return ExitCode::ok;
     });
   }
 
  private:
-  void report(const train::EvalResult& result, const checkpoints::Summary& summary) const {
-    fmt::print("{} at step {} on {}\n", summary.directory, summary.step, options_.data);
+  /// nullptr without --data.
+  std::shared_ptr<const data::Dataset> open_data(const TrainedModel& trained) const {
+    if (options_.data.empty()) return nullptr;
+    auto dataset =
+        data::open_dataset(options_.data, {data::DataCheck::touched, options_.hdf5_name, options_.eos_id});
+    refuse_other_tokenizer(trained, *dataset);
+    return dataset;
+  }
+
+  void print(const train::EvalResult& result) const {
+    fmt::print("  on {}\n", options_.data);
     fmt::print("  {:<18} {}\n  {:<18} {:.4f}\n  {:<18} {:.3f}\n", "targets", result.tokens, "nats per token",
                result.nats_per_token(), "perplexity", result.perplexity());
     if (result.bytes >= 0) fmt::print("  {:<18} {:.4f}\n", "bits per byte", result.bits_per_byte());
     fmt::print("  loss by position\n");
     for (const auto& bucket : result.buckets())
       fmt::print("    {:>7} .. {:<7} {:.4f}\n", bucket.begin, bucket.end - 1, bucket.nats_per_token);
-    if (options_.json.empty()) return;
-    Json json = result.to_json(options_.positions);
-    json["checkpoint"] = summary.directory;
-    json["step"] = summary.step;
-    json["data"] = options_.data;
-    write_file_atomically(options_.json, json.dump(2) + "\n");
   }
 
   EvalOptions options_;

@@ -34,14 +34,15 @@ po::options_description described(const Command& command, const FieldTable& tabl
     else
       add(option.c_str(), po::value<std::string>(), "");
   }
-  if (command.positional()) add("positional", po::value<std::string>(), "");
+  if (command.positional()) add("positional", po::value<std::vector<std::string>>(), "");
   return options;
 }
 
 po::variables_map parsed(Command& command, const std::vector<std::string>& arguments) {
   const po::options_description options = described(command, command.table());
   po::positional_options_description positional;
-  if (command.positional()) positional.add("positional", 1);
+  if (command.positional())
+    positional.add("positional", command.table().find(command.positional())->type == "list" ? -1 : 1);
   namespace style = po::command_line_style;
   const int exact = style::unix_style & ~style::allow_guessing;
   try {
@@ -97,7 +98,11 @@ ParsedOptions parse_options(Command& command, const std::vector<std::string>& ar
     const Field* field = table.find(command.positional());
     DM_REQUIRE(!values.count(field->option().substr(2)), ExitCode::usage,
                "{}: given twice, as {} and standing alone", command.name(), field->option());
-    assignments.push_back({field->name, values["positional"].as<std::string>(), field->option()});
+    const auto words = values["positional"].as<std::vector<std::string>>();
+    for (const std::string& word : words)
+      DM_REQUIRE(words.size() == 1 || word.find(',') == std::string::npos, ExitCode::usage,
+                 "{}: '{}' has a comma in it; name it by itself", command.name(), word);
+    assignments.push_back({field->name, fmt::format("{}", fmt::join(words, ",")), field->option()});
   }
 
   const std::string config_path = values.count("config") ? values["config"].as<std::string>() : "";
@@ -126,6 +131,7 @@ std::string usage_line(const Command& command) {
   std::string argument = command.positional() ? " " + std::string(command.positional()) : "";
   std::transform(argument.begin(), argument.end(), argument.begin(),
                  [](unsigned char c) { return std::toupper(c); });
+  if (command.positional() && command.table().find(command.positional())->type == "list") argument += " ...";
   return fmt::format("{}diffmamba {}{} [--config FILE] [--option VALUE ...]",
                      command.takes_ranks() ? "[mpirun -n N] " : "", command.name(), argument);
 }

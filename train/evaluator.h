@@ -18,6 +18,8 @@ struct EvalConfig {
   int64_t eval_rows = 0;    // rows to evaluate
   int64_t eval_length = 0;  // L of a row
   int64_t eval_batch = 8;   // rows per rank and forward pass
+  std::string tasks;        // file of tasks/task_file.h, "" for none
+  int64_t tasks_every = 0;  // steps
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
@@ -29,6 +31,11 @@ struct EvalConfig {
       Affects::output);
     v("eval_batch", self.eval_batch, "rows per rank and forward pass when evaluating", Range{1, 1e9},
       Affects::output);
+    v("tasks", self.tasks,
+      "JSONL file of multiple-choice and cloze items, scored by log-likelihood; see launch/get_tasks",
+      Affects::output);
+    v("tasks_every", self.tasks_every, "steps between two passes over the tasks; 0: only at the end",
+      Range{0, 1e12}, Affects::output);
   }
 };
 

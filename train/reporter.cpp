@@ -1,9 +1,16 @@
 #include "train/reporter.h"
 
-#include <algorithm>
-#include <cmath>
+#include <sys/resource.h>
+
+#include <limits>
+#include <sstream>
 
 #include "core/log.h"
+#include "core/parallel.h"
+#include "core/process.h"
+#include "kernels/device/device.h"
+#include "kernels/device/gpu.h"
+#include "model/cost.h"
 
 namespace dm::train {
 namespace {
@@ -15,15 +22,47 @@ std::optional<int64_t> step_of_metrics_line(std::string_view line) {
   return json["step"].get<int64_t>() + (json.contains("eval") ? 1 : 0);
 }
 
-std::string hours_minutes_seconds(double seconds) {
-  const auto s = static_cast<int64_t>(std::llround(seconds));
-  return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+/// Operations a second that MFU is a share of, of one rank: as told, else those of the GPUs that this program
+/// is built for. Of a CPU nothing is known.
+double peak_flops(const TrainConfig& config) {
+  if (config.peak_tflops > 0) return config.peak_tflops * 1e12;
+  if (config.device != "cuda") return std::numeric_limits<double>::quiet_NaN();
+  return activation_type(config) == at::kBFloat16 ? 989e12 : 67e12;  // Hopper, SXM
 }
 
-std::string short_count(double value) {
-  if (value >= 1e7) return fmt::format("{:.1f}M", value / 1e6);
-  if (value >= 1e4) return fmt::format("{:.1f}k", value / 1e3);
-  return fmt::format("{:.0f}", value);
+Attempt facts_of(const RunConfig& config, const Progress& resumed, int64_t ranks) {
+  const model::StageCost cost = model::model_cost(config.model).total();
+  Attempt attempt;
+  attempt.step = resumed.step, attempt.seconds = resumed.seconds;
+  attempt.ranks = ranks;
+  attempt.host = process_identity().host;
+  attempt.device = config.train.device == "cuda"
+                       ? kernels::cuda_devices().front().name
+                       : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  attempt.program = program_version();
+  attempt.total_steps = config.total_steps(), attempt.minutes = config.train.minutes;
+  attempt.log_every = config.train.log_every;
+  attempt.tokens_per_step = config.tokens_per_step();
+  attempt.flops_per_token = cost.forward_flops + cost.backward_flops;
+  attempt.peak_flops = peak_flops(config.train) * static_cast<double>(ranks);
+  attempt.config = RunConfig(config).table().to_json();
+  return attempt;
+}
+
+int64_t peak_memory_bytes(bool gpu) {
+  if (gpu) return kernels::gpu_memory().peak_bytes;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+/// The resolved options without the comments.
+std::string plain_ini(const RunConfig& config) {
+  std::istringstream ini(RunConfig(config).table().to_ini());
+  std::string text;
+  for (std::string line; std::getline(ini, line);)
+    if (!line.starts_with('#') && !line.empty()) text += line + "\n";
+  return text;
 }
 
 OrderedJson sent_bytes(const AxisTraffic& traffic) {
@@ -35,67 +74,52 @@ OrderedJson sent_bytes(const AxisTraffic& traffic) {
 
 }  // namespace
 
-Reporter::Reporter(const RunConfig& config, const Progress& resumed, bool speaks)
-    : config_(config), resumed_(resumed) {
-  if (speaks) metrics_.emplace(config.train.run_dir + "/metrics.jsonl", step_of_metrics_line, resumed.step);
+Reporter::Voice::Voice(const RunConfig& config, Attempt facts, int64_t resumed_step)
+    : attempt(begin_attempt(config.train.run_dir, std::move(facts))),
+      metrics(config.train.run_dir + "/metrics.jsonl", step_of_metrics_line, resumed_step),
+      meter(attempt) {
+  if (config.train.tensorboard) tensorboard.emplace(config.train.run_dir, resumed_step, plain_ini(config));
+  if (!config.train.prometheus.empty())
+    prometheus.emplace(config.train.prometheus, config.train.run_dir, attempt.attempt - 1);
+}
+
+Reporter::Reporter(const RunConfig& config, const Progress& resumed, int64_t ranks, bool speaks)
+    : config_(config) {
+  if (speaks) voice_.emplace(config, facts_of(config, resumed, ranks), resumed.step);
 }
 
 void Reporter::step(const StepReport& report) {
-  if (!metrics_) return;
-  const StepFacts& facts = report.facts;
-  const auto tokens = static_cast<double>(config_.tokens_per_step());
-  const OrderedJson line{{"step", report.progress.step},
-                         {"loss", facts.loss()},
-                         {"lr", report.lr},
-                         {"gradient_norm", facts.gradient_norm()},
-                         {"clip", report.clip},
-                         {"verdict", name(report.verdict)},
-                         {"targets", static_cast<int64_t>(facts.targets)},
-                         {"samples_seen", report.progress.samples},
-                         {"tokens_seen", report.progress.tokens},
-                         {"tokens_per_second", tokens / report.step_seconds},
-                         {"step_ms", report.step_seconds * 1e3},
-                         {"data_wait_ms", report.wait_ms},
-                         {"exposed_communication_ms", report.exposed_ms},
-                         {"sent_bytes", sent_bytes(report.traffic)},
-                         {"training_seconds", report.progress.seconds}};
-  metrics_->append(line.dump());
-
-  since_line_.seconds += report.step_seconds;
-  since_line_.wait_ms += report.wait_ms;
-  since_line_.exposed_ms += report.exposed_ms;
-  ++since_line_.steps;
-  const bool first = report.progress.step == resumed_.step + 1;
-  if (first || report.progress.step % config_.train.log_every == 0) terminal_line(report);
-}
-
-void Reporter::terminal_line(const StepReport& report) {
-  const int64_t total = config_.total_steps();
-  const auto steps = static_cast<double>(since_line_.steps);
-  const double tokens = steps * static_cast<double>(config_.tokens_per_step());
-  // Alone, a rank waits for no other.
-  const std::string exchange =
-      since_line_.exposed_ms > 0 ? fmt::format("  exchange {:.1f} ms", since_line_.exposed_ms / steps) : "";
-  log_info("step {}{}  loss {:.4f}  lr {:.2e}  grad norm {:.3f}  {} tokens/s  data wait {:.1f} ms{}  ETA {}",
-           report.progress.step, total > 0 ? fmt::format("/{}", total) : "", report.facts.loss(), report.lr,
-           report.facts.gradient_norm(), short_count(tokens / since_line_.seconds),
-           since_line_.wait_ms / steps, exchange, time_left(report.progress));
-  since_line_ = {};
-}
-
-std::string Reporter::time_left(const Progress& progress) const {
-  double left = INFINITY;
-  if (const int64_t total = config_.total_steps(); total > 0) {
-    const double seconds_a_step = attempt_.seconds() / static_cast<double>(progress.step - resumed_.step);
-    left = seconds_a_step * static_cast<double>(total - progress.step);
-  }
-  if (config_.train.minutes > 0)
-    left = std::min(left, std::max(0.0, config_.train.minutes * 60 - progress.seconds));
-  return hours_minutes_seconds(left);
+  if (!voice_) return;
+  const Attempt& attempt = voice_->attempt;
+  const double tokens_per_second = static_cast<double>(attempt.tokens_per_step) / report.step_seconds;
+  const StepMetrics metrics{.step = report.progress.step,
+                            .loss = report.facts.loss(),
+                            .lr = report.lr,
+                            .gradient_norm = report.facts.gradient_norm(),
+                            .clip = report.clip,
+                            .verdict = name(report.verdict),
+                            .targets = static_cast<int64_t>(report.facts.targets),
+                            .samples_seen = report.progress.samples,
+                            .tokens_seen = report.progress.tokens,
+                            .tokens_per_second = tokens_per_second,
+                            .mfu = tokens_per_second * attempt.flops_per_token / attempt.peak_flops,
+                            .step_ms = report.step_seconds * 1e3,
+                            .data_wait_ms = report.wait_ms,
+                            .exposed_communication_ms = report.exposed_ms,
+                            .memory_bytes = peak_memory_bytes(config_.train.device == "cuda"),
+                            .training_seconds = report.progress.seconds};
+  OrderedJson line = metrics.json();
+  line["sent_bytes"] = sent_bytes(report.traffic);
+  voice_->metrics.append(line.dump());
+  if (voice_->tensorboard) voice_->tensorboard->step(metrics);
+  if (voice_->prometheus) voice_->prometheus->step(metrics);
+  if (!voice_->meter.add(metrics)) return;
+  log_info("{}", voice_->meter.line());
+  if (voice_->prometheus) voice_->prometheus->write();
 }
 
 void Reporter::difference(int64_t step, const std::vector<model::DifferenceStats>& layers) {
-  if (!metrics_ || layers.empty()) return;
+  if (!voice_ || layers.empty()) return;
   OrderedJson line{{"step", step}};
   for (const model::DifferenceStats& s : layers)
     line["difference"].push_back({{"layer", s.layer},
@@ -103,27 +127,46 @@ void Reporter::difference(int64_t step, const std::vector<model::DifferenceStats
                                   {"norm_1", s.norm_1},
                                   {"norm_2", s.norm_2},
                                   {"cosine", s.cosine}});
-  metrics_->append(line.dump());
+  voice_->metrics.append(line.dump());
+  if (voice_->tensorboard) voice_->tensorboard->difference(step, layers);
+  if (voice_->prometheus) voice_->prometheus->difference(layers);
 }
 
 void Reporter::evaluation(int64_t step, const EvalResult& result) {
-  if (!metrics_) return;
-  metrics_->append(OrderedJson{{"step", step}, {"eval", result.to_json()}}.dump());
+  if (!voice_) return;
+  const Json json = result.to_json();
+  voice_->metrics.append(OrderedJson{{"step", step}, {"eval", json}}.dump());
+  if (voice_->tensorboard) voice_->tensorboard->evaluation(step, json);
+  if (voice_->prometheus) voice_->prometheus->evaluation(result.nats_per_token());
   const std::string bits = result.bytes > 0 ? fmt::format("{:.4f} bits per byte", result.bits_per_byte())
                                             : fmt::format("{:.4f} bits per token", result.bits_per_token());
   log_info("step {}  held-out: loss {:.4f}  perplexity {:.3f}  {}  ({} tokens)", step,
            result.nats_per_token(), result.perplexity(), bits, result.tokens);
 }
 
+void Reporter::tasks(int64_t step, const TaskResults& results) {
+  if (!voice_) return;
+  const Json json{{"tasks", results.to_json()}};
+  voice_->metrics.append(OrderedJson{{"step", step}, {"eval", json}}.dump());
+  if (voice_->tensorboard) voice_->tensorboard->evaluation(step, json);
+  for (const auto& [task, score] : results.scores) log_info("step {}  {}", step, score.line(task));
+}
+
 void Reporter::saved(const Saver::Outcome& save) {
-  if (!metrics_) return;
+  if (!voice_) return;
   const auto bytes = static_cast<double>(save.bytes);
-  metrics_->append(OrderedJson{
+  voice_->metrics.append(OrderedJson{
       {"step", save.step},
       {"save", {{"wait_ms", save.wait_seconds * 1e3}, {"seconds", save.seconds}, {"bytes", save.bytes}}}}
-                       .dump());
+                             .dump());
   log_info("step {}  saved in {:.2f} s ({:.2f} GB/s a rank); training waited {:.0f} ms", save.step,
            save.seconds, bytes / save.seconds * 1e-9, save.wait_seconds * 1e3);
+}
+
+void Reporter::ended(const std::string& how) {
+  if (!voice_) return;
+  end_attempt(config_.train.run_dir, voice_->attempt, how);
+  if (voice_->prometheus) voice_->prometheus->write();
 }
 
 }  // namespace dm::train

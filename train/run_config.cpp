@@ -50,6 +50,8 @@ void RunConfig::resolve_and_validate() {
   validate(schedule, total_steps());
   DM_REQUIRE(train.eval_every == 0 || !eval.eval_data.empty(), ExitCode::usage,
              "--eval-every {} has nothing to evaluate on: give --eval-data", train.eval_every);
+  DM_REQUIRE(eval.tasks_every == 0 || !eval.tasks.empty(), ExitCode::usage,
+             "--tasks-every {} has no tasks to score: give --tasks", eval.tasks_every);
   check_allowed_names(table(), train.allow);
 
   if (eval.eval_length == 0) eval.eval_length = train.length;

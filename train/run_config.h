@@ -48,6 +48,9 @@ struct TrainConfig {
   int64_t digest_every = 0;       // steps
   int64_t telemetry_every = 100;  // steps
   int64_t telemetry_tokens = 1024;
+  bool tensorboard = true;
+  std::string prometheus;
+  double peak_tflops = 0;
   std::string init_from;
   std::string ledger;
   std::string trace;
@@ -108,6 +111,15 @@ struct TrainConfig {
       "steps between two measurements of the differential layers; 0: none", Range{0, 1e12}, Affects::output);
     v("telemetry_tokens", self.telemetry_tokens, "tokens that such a measurement looks at", Range{1, 1e9},
       Affects::output);
+    v("tensorboard", self.tensorboard, "write event files for TensorBoard into RUN/tensorboard",
+      Affects::output);
+    v("prometheus", self.prometheus,
+      "file ending in .prom that holds the latest figures for node_exporter's textfile collector",
+      Affects::output);
+    v("peak_tflops", self.peak_tflops,
+      "what MFU is a share of, 10^12 operations a second and rank; 0: the data sheet's on a GPU, no MFU on "
+      "the CPU",
+      Range{0, 1e6}, Affects::output);
     v("init_from", self.init_from,
       "run or checkpoint, such as `diffmamba import` makes, whose weights a new run begins with; a run that "
       "is resumed does not look at it",

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "data/row_reader.h"
+#include "data/tokenizer.h"
 
 namespace dm::train {
 namespace {
@@ -15,6 +16,15 @@ std::shared_ptr<const data::Dataset> open_held_out(const RunConfig& config) {
   if (!std::filesystem::is_directory(config.eval.eval_data))
     options.hdf5_name = config.data.hdf5_name, options.eos_id = config.data.eos_id;
   return data::open_dataset(config.eval.eval_data, options);
+}
+
+std::unique_ptr<data::Tokenizer> tokenizer_of(const data::Dataset& dataset) {
+  DM_REQUIRE(
+      dataset.tokenizer_hash() != Hash128{}, ExitCode::usage,
+      "--tasks needs text to be encoded, and {} does not say with which tokenizer it was made; train on "
+      "a dataset of `diffmamba prepare`",
+      dataset.path());
+  return data::reopen_tokenizer(dataset.tokenizer(), dataset.eos_id(), dataset.tokenizer_hash());
 }
 
 }  // namespace
@@ -35,6 +45,8 @@ RunData::RunData(const RunConfig& config, int64_t rank, int64_t world)
   DM_REQUIRE(vocab_size <= config.model.vocab_size, ExitCode::usage,
              "--data has token ids up to {}, but --vocab-size is {}; give --vocab-size {} or more",
              vocab_size - 1, config.model.vocab_size, vocab_size);
+  if (!config.eval.tasks.empty())
+    tasks_.emplace(config.eval.tasks, *tokenizer_of(first()), config.model.vocab_size);
   if (!held_out_) return;
   DM_REQUIRE(held_out_->tokenizer_hash() == first().tokenizer_hash(), ExitCode::usage,
              "--eval-data {} was made with the tokenizer {} ({}), --data with {} ({}); prepare both with one",

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/files.h"
+#include "train/appended_file.h"
 
 namespace dm::train {
 
@@ -21,14 +21,11 @@ class StepLog {
   /// be read, or lacks its line feed (the mark of a process killed while writing).
   StepLog(const std::string& path, const StepOf& step_of, int64_t last_step);
 
-  /// Hands the line (without line feed) to the operating system, whole or not at all. When that fails, on a
-  /// full disk say, it is reported once and the line is lost: a log is no reason to end a run.
-  void append(std::string_view line);
+  /// The line comes without its line feed.
+  void append(std::string_view line) { file_.append(std::string(line) + "\n"); }
 
  private:
-  File file_;
-  int64_t size_bytes_ = 0;
-  bool failing_ = false;
+  AppendedFile file_;
 };
 
 }  // namespace dm::train

@@ -27,6 +27,7 @@
 #include "train/state.h"
 #include "train/step_guard.h"
 #include "train/step_runner.h"
+#include "train/stopwatch.h"
 #include "train/trace.h"
 #include "train/weights_vote.h"
 
@@ -51,7 +52,7 @@ class Trainer {
   ExitCode run();
 
  private:
-  ExitCode loop();
+  ExitCode loop(Reporter& reporter);
   std::optional<Meta> restore();
   void take_weights();
   void start_data(const std::optional<Meta>& stored);
@@ -63,6 +64,8 @@ class Trainer {
   void explain_skip(const StepFacts& facts, Verdict verdict) const;
   void check_weights_if_due() const;
   void evaluate_if_due(Reporter& reporter) const;
+  void evaluate_held_out(Reporter& reporter) const;
+  void evaluate_tasks(Reporter& reporter) const;
   void measure_difference_if_due(Reporter& reporter) const;
   void save_if_due(const StepFacts& facts, Reporter& reporter);
   void save_and_wait(Reporter& reporter);
@@ -94,13 +97,7 @@ class Trainer {
 
 // ---- the loop ----
 
-ExitCode Trainer::loop() {
-  if (finished()) {
-    log_info("{}: complete at step {}; raise --steps, --tokens or --minutes to go on", config_.train.run_dir,
-             progress_.step);
-    return ExitCode::ok;
-  }
-  Reporter reporter(config_, progress_, speaks());
+ExitCode Trainer::loop(Reporter& reporter) {
   Ledger ledger(config_.train.ledger, progress_.step, groups_);
   while (!finished()) {
     evaluate_if_due(reporter);
@@ -140,9 +137,8 @@ ExitCode Trainer::loop() {
     }
   }
   save_and_wait(reporter);
-  if (data_.held_out() != nullptr)
-    reporter.evaluation(progress_.step, evaluate(step_.model(), *data_.held_out(), config_.eval,
-                                                 config_.train.mask_boundary_loss, groups_));
+  if (data_.held_out() != nullptr) evaluate_held_out(reporter);
+  if (data_.tasks() != nullptr) evaluate_tasks(reporter);
   log_info("done: {} steps, {} tokens", progress_.step, progress_.tokens);
   if (config_.train.device == "cuda")
     log_info("GPU memory: tensors held {:.1f} GiB at most",
@@ -151,11 +147,19 @@ ExitCode Trainer::loop() {
 }
 
 ExitCode Trainer::run() {
+  if (finished()) {
+    log_info("{}: complete at step {}; raise --steps, --tokens or --minutes to go on", config_.train.run_dir,
+             progress_.step);
+    return ExitCode::ok;
+  }
+  Reporter reporter(config_, progress_, groups_.all.size(), speaks());
   try {
-    const ExitCode code = loop();
+    const ExitCode code = loop(reporter);
     trace_.finish();
+    reporter.ended(code == ExitCode::ok ? "done" : "saved");
     return code;
   } catch (const std::exception& error) {
+    reporter.ended(error.what());
     failures_.add(progress_.step + 1,
                   error);  // throws an error of its own when that step fails again and again
     throw;
@@ -221,10 +225,20 @@ void Trainer::trace_step() {
 }
 
 void Trainer::evaluate_if_due(Reporter& reporter) const {
-  const int64_t every = config_.train.eval_every;
-  if (every == 0 || progress_.step == 0 || progress_.step % every != 0) return;
+  const auto due = [&](int64_t every) {
+    return every > 0 && progress_.step > 0 && progress_.step % every == 0;
+  };
+  if (due(config_.train.eval_every)) evaluate_held_out(reporter);
+  if (due(config_.eval.tasks_every)) evaluate_tasks(reporter);
+}
+
+void Trainer::evaluate_held_out(Reporter& reporter) const {
   reporter.evaluation(progress_.step, evaluate(step_.model(), *data_.held_out(), config_.eval,
                                                config_.train.mask_boundary_loss, groups_));
+}
+
+void Trainer::evaluate_tasks(Reporter& reporter) const {
+  reporter.tasks(progress_.step, data_.tasks()->evaluate(step_.model(), config_.eval.eval_batch, groups_));
 }
 
 void Trainer::measure_difference_if_due(Reporter& reporter) const {

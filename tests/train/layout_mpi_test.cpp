@@ -3,12 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
+#include "tests/support/process.h"
 #include "tests/train/layout.h"
 #include "tests/train/tiny_run.h"
 #include "train/ledger.h"
+#include "train/monitor/run_history.h"
 #include "train/trainer.h"
 
 namespace dm::train {
@@ -66,6 +69,49 @@ TEST(Layouts, TrainWhatOneRankTrains) {
     const RunConfig config = tiny_run(folder.path(), layout->name(), 20);
     run(config, layout->groups());
     if (group.rank() == 0) expect_same(config, reference, layout->name());
+    group.barrier();
+  }
+}
+
+TEST(Layouts, ScoreTasksAsOneRankDoes) {
+  const auto all = layouts();
+  Collectives& group = all.front()->all();
+  const SharedFolder folder(group);
+  const std::string tasks = folder.path() + "/tasks.jsonl";
+  if (group.rank() == 0)
+    test::write_text(
+        tasks,
+        "{\"task\": \"c\", \"context\": \"a\", \"choices\": [\"b\", \" of eleven\", \"xyz\"], \"answer\": "
+        "1}\n"
+        "{\"task\": \"c\", \"context\": \"longer\", \"choices\": [\"b\", \"c\"], \"answer\": 0}\n"
+        "{\"task\": \"t\", \"context\": \"a\", \"target\": \"$m\"}\n");
+  group.barrier();
+  const auto scores = [](const RunConfig& config) {
+    std::vector<Json> found;
+    for (const auto& evaluation : read_history(config.train.run_dir).evaluations)
+      found.push_back(evaluation.values.at("tasks"));
+    return found;
+  };
+  const auto configured = [&](const std::string& name) {
+    RunConfig config = tiny_run(folder.path(), name, 4);
+    config.eval.tasks = tasks, config.eval.tasks_every = 2;
+    return config;
+  };
+  const RunConfig reference = configured("alone");
+  run_alone(reference, group);
+  for (const auto& layout : all) {
+    const RunConfig config = configured(layout->name());
+    run(config, layout->groups());
+    if (group.rank() == 0) {
+      const std::vector<Json> expected = scores(reference), found = scores(config);
+      EXPECT_EQ(found.size(), 2u) << layout->name();  // after steps 2 and 4
+      for (size_t i = 0; i < std::min(expected.size(), found.size()); ++i) {
+        EXPECT_EQ(found[i]["c"], expected[i]["c"]) << layout->name();
+        EXPECT_EQ(found[i]["t"]["acc"], expected[i]["t"]["acc"]) << layout->name();
+        const double a = found[i]["t"]["perplexity"], b = expected[i]["t"]["perplexity"];
+        EXPECT_NEAR(a / b, 1, kPromise) << layout->name();
+      }
+    }
     group.barrier();
   }
 }
