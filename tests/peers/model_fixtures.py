@@ -4,6 +4,7 @@
     model_fixtures.py check FOLDER                compute the answers again and compare
     model_fixtures.py roundtrip FOLDER DIFFMAMBA  import each, export it again, and let transformers answer from that
 """
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -23,6 +24,31 @@ def models():
     yield "mamba2", Mamba2ForCausalLM(Mamba2Config(**mamba2, n_groups=1, tie_word_embeddings=True))
     yield "mamba2_groups", Mamba2ForCausalLM(Mamba2Config(**mamba2, n_groups=2, tie_word_embeddings=False, time_step_limit=(0.001, 0.5)))
     yield "mamba", MambaForCausalLM(MambaConfig(**common, state_size=8, tie_word_embeddings=False))
+
+
+@contextlib.contextmanager
+def everything_in_float64():
+    """Inside, what the classes cast to float32 becomes float64: their formulas without rounding that matters."""
+    real_to, real_float = torch.Tensor.to, torch.Tensor.float
+
+    def to(tensor, *words, **named):
+        named = {key: torch.float64 if value is torch.float32 else value for key, value in named.items()}
+        return real_to(tensor, *(torch.float64 if word is torch.float32 else word for word in words), **named)
+
+    torch.Tensor.to, torch.Tensor.float = to, lambda tensor: real_to(tensor, torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.Tensor.to, torch.Tensor.float = real_to, real_float
+        torch.set_default_dtype(torch.float32)
+
+
+def exact_logits(model, ids):
+    """float64; the model is float64 afterwards."""
+    model = model.double()
+    with torch.no_grad(), everything_in_float64():
+        return model(ids, use_cache=False).logits.contiguous()
 
 
 def answers(model):
@@ -56,7 +82,8 @@ def make(folder):
         model = model.float().eval()
         target = folder / name
         model.save_pretrained(target)
-        save_file(answers(model), target / "expected.safetensors")
+        expected = answers(model)
+        save_file({**expected, "logits_f64": exact_logits(model, expected["input_ids"])}, target / "expected.safetensors")
     original(folder / "mamba2", folder / "original_mamba2")
 
 
@@ -82,8 +109,15 @@ def compare(name, expected, found):
 
 
 def check(folder):
-    names = [name for name, _ in models()]
-    return all([compare(n, load_file(folder / n / "expected.safetensors"), answers(AutoModelForCausalLM.from_pretrained(folder / n).float().eval())) for n in names])
+    good = True
+    for name, _ in models():
+        expected, model = load_file(folder / name / "expected.safetensors"), AutoModelForCausalLM.from_pretrained(folder / name).float().eval()
+        good &= compare(name, expected, answers(model))
+        exact = exact_logits(model, expected["input_ids"])
+        rounding, same = (expected["logits"] - exact).abs().max().item(), (expected["logits_f64"] - exact).abs().max().item() <= 1e-12
+        print(f"{name}: its float32 logits are {rounding:.2g} from its float64 ones, which are {'those stored' if same else 'NOT those stored'}")
+        good &= same
+    return good
 
 
 def roundtrip(folder, diffmamba):
