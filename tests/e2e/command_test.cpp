@@ -65,6 +65,51 @@ TEST_F(Commands, TrainingReportsProgressAndMetrics) {
   EXPECT_TRUE(fs::exists(path("run/logs/rank-00001.log")));
 }
 
+TEST_F(Commands, StatusPrintsWhatTheTerminalShowedLast) {
+  const size_t begin = log_.rfind("step 40/40  loss");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string line = log_.substr(begin, log_.find('\n', begin) - begin);
+  const std::string status = call({"status", path("run")}).out;
+  EXPECT_THAT(status, HasSubstr(line));
+  EXPECT_THAT(status, HasSubstr(": done\n"));
+  EXPECT_THAT(status, HasSubstr("held-out after step 40"));
+  const Json json = Json::parse(call({"status", path("run"), "--json"}).out);
+  EXPECT_EQ(json["state"], "done");
+  EXPECT_EQ(json["last"]["step"], 40);
+  EXPECT_EQ(run({diffmamba(), "status", path("data")}).exit_code, 65);
+}
+
+TEST_F(Commands, ReportTakesSeveralRuns) {
+  ASSERT_EQ(run(train_words(folder_->path(), "other", 10)).exit_code, 0);
+  call({"report", path("run"), path("other"), "--output", path("report.html")});
+  const std::string page = read_text(path("report.html"));
+  for (const char* part : {"<!DOCTYPE html>", "train.steps", "\"name\":\"other\""})
+    EXPECT_THAT(page, HasSubstr(part));
+  EXPECT_EQ(run({diffmamba(), "report", path("run"), path("data"), "--output", path("x.html")}).exit_code,
+            65);
+  EXPECT_FALSE(fs::exists(path("x.html")));
+}
+
+TEST_F(Commands, TasksDoNotDependOnRanks) {
+  write_text(path("tasks.jsonl"),
+             "{\"task\": \"c\", \"context\": \"the model\", \"choices\": [\" reads\", \" slowly under\"], "
+             "\"answer\": 0}\n"
+             "{\"task\": \"t\", \"context\": \"a long story of\", \"target\": \" rivers\"}\n");
+  std::vector<Json> results;
+  for (const int ranks : {1, 3}) {
+    const Outcome outcome =
+        run(on_ranks(ranks, {diffmamba(), "eval", "--checkpoint", path("run"), "--tasks", path("tasks.jsonl"),
+                             "--items", "--json", path("tasks.json")}));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    results.push_back(Json::parse(read_text(path("tasks.json"))));
+  }
+  for (const char* task : {"c", "t"})
+    EXPECT_EQ(results[0]["tasks"][task]["acc"], results[1]["tasks"][task]["acc"]);
+  for (size_t i = 0; i < 2; ++i)  // float32, in batches of other sizes
+    EXPECT_NEAR(results[0]["log_likelihoods"][i][0].get<double>(),
+                results[1]["log_likelihoods"][i][0].get<double>(), 1e-4);
+}
+
 TEST_F(Commands, SameCommandAgainFindsTheRunComplete) {
   const Outcome outcome =
       run(on_ranks(2, train_words(folder_->path(), "run", 40,

@@ -113,27 +113,28 @@ TEST_P(Fixture, AnswersAsItsOwnClass) {
 }
 
 // What float32 leaves open, float64 decides: the class of transformers with every one of its float32 casts
-// made float64 (tests/peers/model_fixtures.py) says what the formula's value is.
+// made float64 (tests/peers/model_fixtures.py) says what the formula's value is. The published class was
+// asked in float32 only; there our float64 stands for it.
 TEST_P(Fixture, IsTheSameFunctionInFloat64AndRoundsNoWorse) {
   const std::string expected = source() + "/expected.safetensors";
-  if (read_text(expected).find("logits_f64") == std::string::npos)
-    return;  // made by the published class, which was asked in float32 only
   import(source(), "run");
   const c10::InferenceMode no_gradients;
   LoadedModel loaded = load_for_inference(folder_ / "run");
   const at::Tensor ids = answer(expected, "input_ids", at::kLong);
-  const at::Tensor exact = answer(expected, "logits_f64", at::kDouble);
   const at::Tensor documents = at::zeros(ids.sizes(), at::kInt);
   const at::Tensor single = model::LanguageModel(loaded.config, loaded.parameters).logits(ids, documents);
   for (auto& [name, tensor] : loaded.parameters) tensor = tensor.to(at::kDouble);
   const at::Tensor found = model::LanguageModel(loaded.config, loaded.parameters).logits(ids, documents);
-  EXPECT_LE(distance(found, exact), 1e-12 * exact.abs().max().item<double>());  // some thousand additions
-  // Both programs' float32 answers are this far from the value: twice theirs is within what an order of
-  // additions does.
-  EXPECT_LE(distance(single, exact), 2 * distance(answer(expected, "logits", at::kFloat), exact));
-  RecordProperty("ours_f32", fmt::format("{:.2g}", distance(single, exact)));
-  RecordProperty("theirs_f32",
-                 fmt::format("{:.2g}", distance(answer(expected, "logits", at::kFloat), exact)));
+  at::Tensor exact = found;
+  if (read_text(expected).find("logits_f64") != std::string::npos) {
+    exact = answer(expected, "logits_f64", at::kDouble);
+    EXPECT_LE(distance(found, exact), 1e-12 * exact.abs().max().item<double>());  // some thousand additions
+  }
+  const double ours = distance(single, exact),
+               theirs = distance(answer(expected, "logits", at::kFloat), exact);
+  EXPECT_LE(ours, 2 * theirs);  // another order of additions
+  RecordProperty("ours_f32", fmt::format("{:.2g}", ours));
+  RecordProperty("theirs_f32", fmt::format("{:.2g}", theirs));
   RecordProperty("ours_f64", fmt::format("{:.2g}", distance(found, exact)));
 }
 

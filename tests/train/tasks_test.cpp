@@ -41,6 +41,22 @@ class TasksTest : public testing::Test {
   double alone(const std::string& context, const std::string& continuation) const {
     return alone(std::vector<int64_t>(context.begin(), context.end()), continuation);
   }
+  /// What the model holds most likely, byte by byte; "" when that is no ASCII, which JSON could not hold.
+  std::string most_likely(const std::string& context, int64_t count) const {
+    std::string text = context;
+    for (int64_t i = 0; i < count; ++i) {
+      const std::vector<int64_t> ids(text.begin(), text.end());
+      const auto length = static_cast<int64_t>(ids.size());
+      const at::Tensor logits =
+          model_.model.logits(at::tensor(ids).unsqueeze(0), at::zeros({1, length}, at::kInt))
+              .select(1, length - 1);
+      const auto id = logits.argmax(-1).item<int64_t>();
+      if (id == 0 || id >= 128) return "";
+      text += static_cast<char>(id);
+    }
+    return text.substr(context.size());
+  }
+
   const test::TemporaryFolder folder_;
   const test::TinyModel model_{5};
   const std::unique_ptr<data::Tokenizer> tokenizer_ = data::open_tokenizer("bytes");
@@ -86,6 +102,24 @@ TEST_F(TasksTest, AccuraciesCountTheMostLikelyAndTheMostLikelyByBytes) {
   EXPECT_EQ(score.correct_by_bytes, right_by_bytes);
   EXPECT_NEAR(score.to_json()["acc_stderr"].get<double>(),
               std::sqrt(score.accuracy() * (1 - score.accuracy()) / 19), 1e-12);
+}
+
+TEST_F(TasksTest, ClozeIsRightWhenEveryTokenIsTheMostLikely) {
+  const c10::NoGradGuard no_gradients;
+  std::string context, likely;
+  for (char letter = 'a'; likely.empty() && letter <= 'z'; ++letter)
+    context = std::string("Once ") + letter, likely = most_likely(context, 3);
+  ASSERT_EQ(likely.size(), 3u) << "no context of twenty-six is continued in ASCII";
+  std::string other = likely;
+  other[1] = other[1] == 'q' ? 'r' : 'q';
+  const auto item = [&](const std::string& target) {
+    return Json{{"task", "c"}, {"context", context}, {"target", target}}.dump() + "\n";
+  };
+  const TaskScore score = evaluate(item(likely) + item(other) + item(likely)).scores.at("c");
+  EXPECT_EQ(score.items, 3);
+  EXPECT_EQ(score.correct, 2);
+  const double nats = -2 * alone(context, likely) - alone(context, other);
+  EXPECT_NEAR(score.perplexity(), std::exp(nats / 3), 1e-9 * score.perplexity());
 }
 
 TEST_F(TasksTest, WhatIsNoItemIsRefusedWithItsLine) {
