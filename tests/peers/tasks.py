@@ -2,7 +2,9 @@
 
     tasks.py make FOLDER                       the stored fixture: FOLDER/tasks.jsonl and its answers, by the model in FOLDER
     tasks.py check FOLDER                      computes those answers again and compares
-    tasks.py compare DIFFMAMBA TOKENIZER_JSON  trains a small model, scores items with it, exports it, and scores them again
+    tasks.py compare DIFFMAMBA TOKENIZER_JSON [ITEMS]
+                                               trains a small model, scores items with it, exports it, and scores them again; with a file of items,
+                                               as launch/get_tasks makes them, the first forty of each task, too
 """
 import json
 import math
@@ -122,9 +124,18 @@ def call(*words):
     subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def compare_program(diffmamba, tokenizer_json):
+def first_of_each(path, count):
+    taken = {}
+    for line in pathlib.Path(path).read_text().splitlines():
+        item = json.loads(line)
+        taken[item["task"]] = taken.get(item["task"], 0) + 1
+        if taken[item["task"]] <= count:
+            yield item
+
+
+def compare_program(diffmamba, tokenizer_json, file_of_items=None):
     tokenizer = Tokenizer.from_file(tokenizer_json)
-    items = list(made_up_items(60, 11))
+    items = list(made_up_items(60, 11)) + (list(first_of_each(file_of_items, 40)) if file_of_items else [])
     with tempfile.TemporaryDirectory() as temporary:
         folder, draw = pathlib.Path(temporary), random.Random(3)
         (folder / "text").write_text("\n\n".join(" ".join(draw.choices(WORDS, k=draw.randint(20, 80))) for _ in range(300)))
@@ -143,7 +154,7 @@ def compare_program(diffmamba, tokenizer_json):
 
 if __name__ == "__main__":
     if sys.argv[1] == "compare":
-        sys.exit(0 if compare_program(sys.argv[2], sys.argv[3]) else 1)
+        sys.exit(0 if compare_program(*sys.argv[2:]) else 1)
     where = pathlib.Path(sys.argv[2])
     if sys.argv[1] == "make":
         make(where)
