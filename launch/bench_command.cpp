@@ -13,6 +13,7 @@
 #include "model/config.h"
 #include "train/bench/decode_bench.h"
 #include "train/bench/exchange_bench.h"
+#include "train/bench/ops_bench.h"
 #include "train/bench/step_bench.h"
 
 namespace dm::launch {
@@ -25,8 +26,8 @@ struct BenchOptions {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
-    v("what", self.what, "step, decode, exchange, checkpoint, scan or loader",
-      Choices{{"", "step", "decode", "exchange", "checkpoint", "scan", "loader"}});
+    v("what", self.what, "step, ops, decode, exchange, checkpoint, scan or loader",
+      Choices{{"", "step", "ops", "decode", "exchange", "checkpoint", "scan", "loader"}});
     v("threads", self.threads, "CPU threads; 0: all cores", Range{0, 4096});
     v("json", self.json, "write the result to this file as well");
   }
@@ -47,16 +48,16 @@ class BenchCommand final : public Command {
 
   const char* name() const override { return "bench"; }
   const char* summary() const override {
-    return "time training steps, decoding, exchanges between ranks, saves, the scan against its peers, or "
-           "the "
+    return "time training steps, single operations, decoding, exchanges between ranks, saves, the scan "
+           "against its peers, or the "
            "loader";
   }
   const char* description() const override {
     return "step: whole optimizer steps of a model (--preset NAME) on random tokens, beside the floor of the "
            "cost "
            "model, on the\n"
-           "CPU or a GPU, and over ranks in any layout (--tp, --cp). decode: tokens of recurrent decoding, "
-           "--rows texts "
+           "CPU or a GPU, and over ranks in any layout (--tp, --cp). ops: its operations one by one, forward "
+           "and backward, likewise. decode: tokens of recurrent decoding, --rows texts "
            "side by side. exchange: the gradients and weights of a step "
            "between ranks.\ncheckpoint: saves of ranks into --save-dir, beside dd with as many "
            "writers.\nscan: forward and backward of the Mamba-2 scan beside the chunked einsum form "
@@ -75,7 +76,7 @@ class BenchCommand final : public Command {
 
   ExitCode run(const Invocation& invocation) override {
     DM_REQUIRE(!options_.what.empty(), ExitCode::usage,
-               "bench: say what: step, decode, exchange, checkpoint, scan or loader");
+               "bench: say what: step, ops, decode, exchange, checkpoint, scan or loader");
     if (options_.what == "checkpoint")
       return run_with_ranks(invocation, [&](dist::Environment& environment) {
         const auto group = environment.make_world_group();
@@ -103,6 +104,10 @@ class BenchCommand final : public Command {
     const int64_t threads = use_threads(options_.threads, 1);
     if (options_.what == "decode") {
       Json result = train::bench_decode(model_, step_).json();
+      result["model"] = model_.preset;
+      report(result);
+    } else if (options_.what == "ops") {
+      Json result = train::bench_ops(model_, step_).json();
       result["model"] = model_.preset;
       report(result);
     } else if (options_.what == "scan") {

@@ -45,7 +45,9 @@ struct ModelConfig {
   double head_dropout = 0;       // of what the head reads
   std::string recompute = "conv";
   int64_t recompute_layers = 0;
-  double dt_limit_min = 0;  // clamp of softplus(dt + bias); 0 and 0: none
+  std::string residual_dtype = "f32";  // f32 | bf16, of the residual stream where activations are bf16
+  std::string state_dtype = "bf16";    // bf16 | f32, of the scan's states that a GPU keeps
+  double dt_limit_min = 0;             // clamp of softplus(dt + bias); 0 and 0: none
   double dt_limit_max = 0;
 
   template <class Self, class Visitor>
@@ -96,6 +98,15 @@ struct ModelConfig {
     v("recompute_layers", self.recompute_layers,
       "layers, from the first, that --recompute block is for, the others keeping what scan keeps; 0: all",
       Range{0, 4096}, Affects::speed);
+    v("residual_dtype", self.residual_dtype,
+      "type of the residual stream where activations are bf16, on a GPU; bf16: a third fewer bytes, and a "
+      "sum "
+      "that rounds at every layer",
+      Choices{{"f32", "bf16"}});
+    v("state_dtype", self.state_dtype,
+      "type of the states that the Mamba-2 scan keeps on a GPU for its backward pass; running states are f32 "
+      "always. f32: exact kernels for debugging, many times slower",
+      Choices{{"bf16", "f32"}});
     v("dt_limit_min", self.dt_limit_min, "lower clamp of the step size; 0 with dt_limit_max 0: none",
       Range{0, 1e6});
     v("dt_limit_max", self.dt_limit_max, "upper clamp of the step size; 0: none", Range{0, 1e6});

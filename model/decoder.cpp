@@ -17,10 +17,11 @@ struct Decoder::State {
   std::vector<DecodeState> states;
   kernels::Weight head;
   at::Tensor ids, logits;  // of a step on the GPU, where its graph reads and leaves them
+  kernels::DecodeChain chain;
   kernels::Graph graph{/*record=*/true};
 
   at::Tensor run(const LanguageModel& model, const at::Tensor& ids) {
-    StepStream stream = model.step_enter(ids);  // [B, D]
+    StepStream stream = model.step_enter(ids, chain);  // [B, D]
     for (size_t i = 0; i < layers.size(); ++i) {
       const at::Tensor y = layers[i]->step(stream, states[i]);  // [B, D]
       stream = model.step_add(static_cast<int64_t>(i), stream, y, output_norms[i]);

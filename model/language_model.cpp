@@ -125,8 +125,8 @@ Stream LanguageModel::add(int64_t index, const Stream& stream, const at::Tensor&
                     index + 1 == layers());
 }
 
-StepStream LanguageModel::step_enter(const at::Tensor& ids) const {
-  return {config_, kernels::embedding(ids, embeddings()), activations_, norm_before(0)};
+StepStream LanguageModel::step_enter(const at::Tensor& ids, kernels::DecodeChain& chain) const {
+  return {config_, kernels::embedding(ids, embeddings()), activations_, norm_before(0), chain};
 }
 
 StepStream LanguageModel::step_add(int64_t index, const StepStream& stream, const at::Tensor& y,

@@ -56,6 +56,7 @@ struct DifferenceStats {
 }  // namespace dm::model
 namespace dm::kernels {
 struct CrossEntropy;
+class DecodeChain;
 struct Documents;
 struct VocabularyShare;
 }  // namespace dm::kernels
@@ -141,7 +142,7 @@ class LanguageModel {
   Stream add(int64_t index, const Stream& stream, const at::Tensor& y,
              const std::optional<at::Tensor>& output_norm) const;
   /// The same for one token of decoding: ids [B], and what stands behind layer `index`.
-  StepStream step_enter(const at::Tensor& ids) const;
+  StepStream step_enter(const at::Tensor& ids, kernels::DecodeChain& chain) const;
   StepStream step_add(int64_t index, const StepStream& stream, const at::Tensor& y,
                       const std::optional<at::Tensor>& output_norm) const;
   kernels::Weight embeddings() const;  // [V, D], in the dtype of the residual stream; the rank's rows

@@ -71,7 +71,8 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   const int64_t again = recomputed_layers(config, count);
 
   // Of every layer: the stream behind it, its output and the roots of both norms.
-  const double stream = own * (4 * d + e * d + 8);
+  const double h = config.residual_dtype == "bf16" ? e * d : 4 * d;
+  const double stream = own * (h + e * d + 8);
   // What a layer takes in: its part of the tokens, and for the layer all of them.
   const double input = own * e * d + (part.tp > 1 ? e * d : 0);
   double kept = 0, working = 0;
@@ -80,13 +81,13 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
     const double all =
         input + part.share * (config.recompute == "conv" ? layer.kept : layer.kept_without_scan);
     // Gradients of the stream, and of the layer's output before it is dealt out.
-    double now = own * 4 * d + e * d + part.share * layer.working;
+    double now = own * h + e * d + part.share * layer.working;
     if (config.recompute != "conv") now += part.share * (layer.kept - layer.kept_without_scan);
     if (i < again) now += all;
     kept += stream + (i < again ? 0 : all);
     working = std::max(working, now);
   }
-  const double ends = own * (4 * d + e * d) + 13;  // the embedding and the final norm, ids, documents, mask
+  const double ends = own * (h + e * d) + 13;  // the embedding and the final norm, ids, documents, mask
   const double logits = std::min(kLogitBytes, tokens * e * static_cast<double>(config.vocab_size));
   MemoryNeed need{{{"weights", 4 * parameters}, {"gradients", 4 * parameters}, {"moments", 8 * owned}}};
   // Alone they are the weights and gradients themselves.

@@ -18,10 +18,21 @@ at::Tensor apply_norm(const ModelConfig& config, const Scope& norm, const at::Te
   return kernels::rms_norm(x, norm["weight"], config.norm_eps, activations);
 }
 
+namespace {
+
+/// Only where activations are bfloat16 the stream can be.
+at::Tensor stream_of(const ModelConfig& config, const at::Tensor& embedded, at::ScalarType activations) {
+  return config.residual_dtype == "bf16" && activations == at::kBFloat16 ? embedded.to(activations)
+                                                                         : embedded;
+}
+
+}  // namespace
+
 Stream enter(const ModelConfig& config, const at::Tensor& embedded, const Scope& norm,
              at::ScalarType activations) {
-  if (config.block_norm == "post") return {embedded, embedded.to(activations)};
-  return {embedded, apply_norm(config, norm, embedded, activations)};
+  const at::Tensor h = stream_of(config, embedded, activations);
+  if (config.block_norm == "post") return {h, h.to(activations)};
+  return {h, apply_norm(config, norm, h, activations)};
 }
 
 Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
@@ -38,11 +49,13 @@ Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
   return {h, last ? apply_norm(config, next, h, activations) : h.to(activations)};
 }
 
-StepStream::StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType activations,
-                       const Scope& norm) {
+StepStream::StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType activations, const Scope& norm,
+                       kernels::DecodeChain& chain)
+    : chain_(&chain) {
   pending_ = config.block_norm == "pre" && config.norm == "rms";
   if (pending_) {
-    in_front_ = {std::move(h), std::nullopt, std::nullopt, norm["weight"], config.norm_eps};
+    in_front_ = {stream_of(config, h, activations), std::nullopt, std::nullopt, norm["weight"],
+                 config.norm_eps};
     return;
   }
   const Stream entered = enter(config, h, norm, activations);
@@ -52,18 +65,25 @@ StepStream::StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType a
 StepStream::StepStream(const ModelConfig& config, const StepStream& stream, const at::Tensor& y,
                        const std::optional<at::Tensor>& output_norm, const Scope& before, const Scope& norm,
                        bool last)
-    : pending_(stream.pending_) {
+    : chain_(stream.chain_), pending_(stream.pending_) {
   if (pending_) {
     in_front_ = {stream.in_front_.h, y, output_norm, norm["weight"], config.norm_eps};
     return;
   }
+  chain_->run();
   const Stream passed = add(config, {stream.in_front_.h, stream.u_}, y, output_norm, before, norm, last);
   in_front_.h = passed.h, u_ = passed.u;
 }
 
 at::Tensor StepStream::product(const kernels::Weight& matrix) {
+  const at::Tensor result = queued_product(matrix);
+  chain_->run();
+  return result;
+}
+
+at::Tensor StepStream::queued_product(const kernels::Weight& matrix) {
   if (!pending_) return kernels::linear(u_, matrix);
-  const kernels::NormedProduct result = kernels::norm_linear(in_front_, matrix);
+  const kernels::NormedProduct result = kernels::norm_linear(in_front_, matrix, *chain_);
   in_front_.h = result.h, in_front_.y.reset();
   return result.product;
 }

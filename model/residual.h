@@ -34,16 +34,21 @@ Stream add(const ModelConfig& config, const Stream& stream, const at::Tensor& y,
 /// this block's first product, which takes them with it in one pass where it can.
 class StepStream {
  public:
-  /// h [B, D]: complete, or without the output of the block before, y [B, D]. `norm`: this block's, or the
-  /// final norm; `before`: that of the block before.
-  StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType activations, const Scope& norm);
+  /// h [B, D]: complete, or without the output of the block before, y [B, D], which may come from the chain.
+  /// `norm`: this block's, or the final norm; `before`: that of the block before.
+  StepStream(const ModelConfig& config, at::Tensor h, at::ScalarType activations, const Scope& norm,
+             kernels::DecodeChain& chain);
   StepStream(const ModelConfig& config, const StepStream& stream, const at::Tensor& y,
              const std::optional<at::Tensor>& output_norm, const Scope& before, const Scope& norm, bool last);
 
-  /// matrix · u [B, O]. Once: the stream is then complete.
+  /// matrix · u [B, O]. One of both, once: the stream is then complete. A queued product may be there only
+  /// when the chain has run, for operations that take it from the chain.
   at::Tensor product(const kernels::Weight& matrix);
+  at::Tensor queued_product(const kernels::Weight& matrix);
+  kernels::DecodeChain& chain() { return *chain_; }
 
  private:
+  kernels::DecodeChain* chain_;
   bool pending_ = false;           // pre-norm RMSNorm: everything is left to product()
   kernels::PendingNorm in_front_;  // where it is; h alone where not
   at::Tensor u_;                   // where it is not

@@ -75,7 +75,7 @@ Result evaluate(const at::Tensor& h, const Weight& weight, const at::Tensor& tar
     losses(logits, rows(targets), rows(mask), of_h || of_weight, rows(result.nll));
     if (of_h) multiply(logits, weight.value, rows(result.dh));
     if (result.dweight.defined())
-      add_outer_products(logits, rows(h), result.dweight);
+      add_outer_product({logits, rows(h), result.dweight});
     else if (of_weight)
       add_weight_gradient(logits, rows(h), weight);
   }

@@ -7,9 +7,11 @@
 
 namespace dm::kernels {
 
-NormedProduct norm_linear(const PendingNorm& pending, const Weight& matrix) {
+NormedProduct norm_linear(const PendingNorm& pending, const Weight& matrix, DecodeChain& chain) {
   if (pending.h.is_cuda())
-    if (std::optional<NormedProduct> result = norm_linear_cuda(pending, matrix)) return *std::move(result);
+    if (std::optional<NormedProduct> result = norm_linear_cuda(pending, matrix, chain))
+      return *std::move(result);
+  chain.run();
   if (!pending.y)
     return {pending.h,
             linear(rms_norm(pending.h, pending.weight, pending.eps, matrix.value.scalar_type()), matrix)};

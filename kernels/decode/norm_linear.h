@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "kernels/decode/decode_chain.h"
 #include "kernels/linear/weight.h"
 
 namespace dm::kernels {
@@ -25,8 +26,9 @@ struct NormedProduct {
   at::Tensor product;  // p [B, O], in the dtype of `matrix`
 };
 
-/// `matrix` [O, D]. Not differentiable. On a GPU up to four rows in bfloat16, with a float32 stream, are one
-/// launch that reads the matrix once; other shapes take the norm and the product one after the other.
-NormedProduct norm_linear(const PendingNorm& pending, const Weight& matrix);
+/// `matrix` [O, D]. Not differentiable. On a GPU up to eight rows in bfloat16, with a float32 stream, are
+/// queued in the chain and read the matrix once; other shapes take the norm and the product one after the
+/// other. h and y may come from the chain.
+NormedProduct norm_linear(const PendingNorm& pending, const Weight& matrix, DecodeChain& chain);
 
 }  // namespace dm::kernels

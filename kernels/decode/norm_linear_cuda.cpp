@@ -2,37 +2,60 @@
 
 #include <ATen/ATen.h>
 
-#include "kernels/decode/cuda/decode_cuda.cuh"
+#include <algorithm>
+
+#include "kernels/decode/decode_chain_cuda.h"
 #include "kernels/device/cuda/tensor.h"
 
 namespace dm::kernels {
 
-std::optional<NormedProduct> norm_linear_cuda(const PendingNorm& pending, const Weight& matrix) {
+std::optional<NormedProduct> norm_linear_cuda(const PendingNorm& pending, const Weight& matrix,
+                                              DecodeChain& chain) {
   const at::Tensor &h = pending.h, &w = matrix.value;
-  if (h.scalar_type() != at::kFloat || w.scalar_type() != at::kBFloat16 || h.dim() != 2 || w.stride(1) != 1)
+  const at::Tensor y = pending.y.value_or(at::Tensor());
+  const auto served = [](const at::Tensor& t, at::ScalarType dtype) {
+    return !t.defined() || (t.scalar_type() == dtype && t.is_contiguous());
+  };
+  if (h.dim() != 2 || !served(h, at::kFloat) || !served(y, at::kBFloat16) ||
+      w.scalar_type() != at::kBFloat16 || w.stride(1) != 1)
     return std::nullopt;
-  const at::Tensor dense_h = h.contiguous(), y = pending.y ? pending.y->contiguous() : at::Tensor(),
-                   subln = pending.subln ? pending.subln->contiguous() : at::Tensor(),
+  const at::Tensor subln = pending.subln ? pending.subln->contiguous() : at::Tensor(),
                    weight = pending.weight.contiguous();
-  if (y.defined() && y.scalar_type() != at::kBFloat16) return std::nullopt;
-  cuda::NormProduct args{.rows = h.size(0),
-                         .width = h.size(1),
-                         .h = dense_h.const_data_ptr<float>(),
-                         .y = y.defined() ? y.const_data_ptr() : nullptr,
-                         .subln = subln.defined() ? subln.const_data_ptr<float>() : nullptr,
-                         .weight = weight.const_data_ptr<float>(),
-                         .eps = static_cast<float>(pending.eps),
-                         .matrix = {w.const_data_ptr(), w.stride(0), w.size(0), w.size(1)},
-                         .h_next = nullptr,
-                         .product = nullptr,
-                         .product_stride = (w.size(0) + 7) / 8 * 8};
-  if (!cuda::norm_product_serves(args)) return std::nullopt;
-  at::Tensor h_next = y.defined() ? at::empty_like(dense_h) : dense_h;
-  at::Tensor product = at::empty({args.rows, args.product_stride}, w.options());
-  args.h_next = h_next.data_ptr<float>();
-  args.product = product.data_ptr();
-  check_launch(cuda::norm_product(args, current_stream()), "norm_linear");
-  return NormedProduct{h_next, product.narrow(1, 0, w.size(0))};
+  const auto outputs = static_cast<int>(w.size(0)), inputs = static_cast<int>(w.size(1)),
+             rows = static_cast<int>(h.size(0));
+  DecodeChain::Impl& queue = chain.impl();
+  cuda::NormProduct stage{.h = h.const_data_ptr<float>(),
+                          .y = y.defined() ? y.const_data_ptr() : nullptr,
+                          .y_mail = nullptr,
+                          .subln = subln.defined() ? subln.const_data_ptr<float>() : nullptr,
+                          .weight = weight.const_data_ptr<float>(),
+                          .h_next = nullptr,
+                          .product = nullptr,
+                          .product_mail = nullptr,
+                          .matrix = {w.const_data_ptr(), static_cast<int>(w.stride(0)), outputs, inputs},
+                          .rows = rows,
+                          .product_stride = (outputs + 7) / 8 * 8,
+                          .eps = static_cast<float>(pending.eps)};
+  if (!cuda::decode_serves(stage)) return std::nullopt;
+  // The stream is the blocks' own while a launch lasts, of one shape.
+  const auto last = std::find_if(queue.stages.rbegin(), queue.stages.rend(), [](const cuda::DecodeStage& s) {
+    return s.kind == cuda::DecodeStage::Kind::norm_product;
+  });
+  if (last != queue.stages.rend()) {
+    const cuda::NormProduct& before = last->norm;
+    if (before.h_next == stage.h && before.rows == rows && before.matrix.inputs == inputs)
+      stage.h = nullptr;
+    else
+      queue.run();
+  }
+  if (y.defined()) stage.y_mail = queue.mail_of(y);
+  at::Tensor h_next = y.defined() ? at::empty_like(h) : h;
+  at::Tensor product = at::empty({rows, stage.product_stride}, w.options());
+  stage.h_next = h_next.data_ptr<float>();
+  stage.product = product.data_ptr();
+  stage.product_mail = queue.mail(int64_t{rows} * stage.product_stride / 2, w);
+  queue.add(cuda::DecodeStage(stage), product, stage.product_mail, {h, y, subln, weight, w, h_next, product});
+  return NormedProduct{h_next, product.narrow(1, 0, outputs)};
 }
 
 }  // namespace dm::kernels

@@ -5,7 +5,8 @@
 
 namespace dm::kernels {
 
-/// Nothing for shapes and dtypes that the one launch does not serve.
-std::optional<NormedProduct> norm_linear_cuda(const PendingNorm& pending, const Weight& matrix);
+/// Nothing, and nothing queued, for shapes and dtypes that a chain does not serve.
+std::optional<NormedProduct> norm_linear_cuda(const PendingNorm& pending, const Weight& matrix,
+                                              DecodeChain& chain);
 
 }  // namespace dm::kernels

@@ -38,28 +38,6 @@ inline int threads_for(int64_t width, int each) {
   return static_cast<int>((width + each * 32 - 1) / (each * 32) * 32);
 }
 
-/// Starts a kernel that may run ahead of the work queued before it, up to its wait_for_earlier_kernels()
-/// (early.cuh): what it reads before that must not be written by that work.
-template <class Kernel, class Args>
-cudaError_t launch_early(Kernel kernel, dim3 blocks, int threads, int64_t shared_bytes, cudaStream_t stream,
-                         const Args& args) {
-  const auto shared = static_cast<size_t>(shared_bytes);
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (error != cudaSuccess) return error;
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = shared;
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, args);
-}
-
 struct ColumnRange {
   float* to;  // null: these columns are not wanted
   int64_t count;

@@ -14,6 +14,7 @@
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/norm/norm_cuda.h"
 #include "kernels/norm/residual_norm_cuda.h"
+#include "kernels/selective_mixer/selective_mixer.h"
 #include "kernels/selective_scan/selective_scan_cuda.h"
 #include "kernels/square_sum/square_sum_cuda.h"
 #include "kernels/ssd/ssd_scan_cuda.h"
@@ -44,11 +45,17 @@ at::Tensor ssd_mixer_cuda(const at::Tensor&, const SsdMixerWeights&, const std::
 
 std::optional<at::Tensor> ssd_mixer_step_cuda(const at::Tensor&, const SsdMixerWeights&,
                                               const std::optional<at::Tensor>&, SsdMixerState&,
-                                              const SsdMixerForm&, const Weight&) {
+                                              const SsdMixerForm&, const Weight&, DecodeChain&) {
   refuse("ssd_mixer_step");
 }
 std::vector<at::Tensor> gather_vectors_cuda(const std::vector<VectorParts>&) { refuse("gather_vectors"); }
-std::optional<NormedProduct> norm_linear_cuda(const PendingNorm&, const Weight&) { refuse("norm_linear"); }
+std::optional<NormedProduct> norm_linear_cuda(const PendingNorm&, const Weight&, DecodeChain&) {
+  refuse("norm_linear");
+}
+struct DecodeChain::Impl {};
+DecodeChain::DecodeChain() = default;
+DecodeChain::~DecodeChain() = default;
+void DecodeChain::run() {}
 
 void adamw_cuda(const AdamWRange&) { refuse("adamw_cuda"); }
 CrossEntropy linear_cross_entropy_cuda(const at::Tensor&, const Weight&, const at::Tensor&,
@@ -75,6 +82,11 @@ bool residual_norm_fuses(const at::Tensor&, const at::Tensor&) { return false; }
 ResidualNorm residual_norm_cuda(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                                 const at::Tensor&, double) {
   refuse("residual_norm");
+}
+bool selective_mixer_fuses(const at::Tensor&, const SelectiveMixerForm&) { return false; }
+at::Tensor selective_mixer(const at::Tensor&, const SelectiveMixerWeights&, const std::optional<at::Tensor>&,
+                           const at::Tensor&, const SelectiveMixerForm&) {
+  refuse("selective_mixer");
 }
 SquareSum square_sum_cuda(const at::Tensor&) { refuse("square_sum_cuda"); }
 ScanOutput selective_scan_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,

@@ -47,7 +47,7 @@ class Linear : public torch::autograd::Function<Linear> {
     add_weight_gradient(dy, dense_matrix(x), weight);
     if (context->needs_input_grad(1)) {
       dvalue = at::zeros(value.sizes(), value.options().dtype(at::kFloat));
-      add_outer_products(dy, dense_matrix(x), dvalue);
+      add_outer_product({dy, dense_matrix(x), dvalue});
       dvalue = dvalue.to(value.scalar_type());
     }
     if (context->saved_data["bias"].toBool()) dbias = dy.sum(0, /*keepdim=*/false, at::kFloat);
@@ -84,31 +84,47 @@ class SplitColumns : public torch::autograd::Function<SplitColumns> {
 
 }  // namespace
 
-void keep_weight(AutogradContext& context, const Weight& weight) {
+void keep_weight(AutogradContext& context, const Weight& weight, const std::string& name) {
   std::vector<at::Tensor> gradients;
   std::vector<int64_t> places;
   for (const Weight::Part& part : weight.parts) {
     gradients.push_back(part.gradient);
     places.insert(places.end(), {part.row, part.column});
   }
-  context.saved_data["weight"] = weight.value.detach();
-  context.saved_data["gradients"] = gradients;
-  context.saved_data["places"] = places;
+  context.saved_data[name] = weight.value.detach();
+  context.saved_data[name + " gradients"] = gradients;
+  context.saved_data[name + " places"] = places;
 }
 
-Weight kept_weight(AutogradContext& context) {
-  Weight weight(context.saved_data["weight"].toTensor());
-  const std::vector<at::Tensor> gradients = context.saved_data["gradients"].toTensorVector();
-  const std::vector<int64_t> places = context.saved_data["places"].toIntVector();
+Weight kept_weight(AutogradContext& context, const std::string& name) {
+  Weight weight(context.saved_data[name].toTensor());
+  const std::vector<at::Tensor> gradients = context.saved_data[name + " gradients"].toTensorVector();
+  const std::vector<int64_t> places = context.saved_data[name + " places"].toIntVector();
   for (size_t i = 0; i < gradients.size(); ++i)
     weight.parts.push_back({gradients[i], places[2 * i], places[2 * i + 1]});
   return weight;
 }
 
 void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, const Weight& weight) {
-  for (const Weight::Part& part : weight.parts)
-    add_outer_products(dy.narrow(1, part.row, part.gradient.size(0)),
-                       x.narrow(1, part.column, part.gradient.size(1)), part.gradient);
+  const auto product = [&](const Weight::Part& part) {
+    return OuterProduct{dy.narrow(1, part.row, part.gradient.size(0)),
+                        x.narrow(1, part.column, part.gradient.size(1)), part.gradient};
+  };
+  // One launch takes two of a shape, of which the second stands behind the first in everything.
+  const auto pair = [](const Weight::Part& first, const Weight::Part& second) {
+    return first.gradient.sizes() == second.gradient.sizes() && first.row <= second.row &&
+           first.column <= second.column &&
+           first.gradient.const_data_ptr<float>() < second.gradient.const_data_ptr<float>();
+  };
+  const std::vector<Weight::Part>& parts = weight.parts;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (i + 1 < parts.size() && pair(parts[i], parts[i + 1])) {
+      add_outer_products(product(parts[i]), product(parts[i + 1]));
+      ++i;
+    } else {
+      add_outer_product(product(parts[i]));
+    }
+  }
 }
 
 at::Tensor linear_cuda(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {

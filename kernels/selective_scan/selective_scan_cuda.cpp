@@ -22,7 +22,7 @@ struct Problem {
   at::Tensor initial_state;  // may be undefined
 
   cuda::SelectiveInputs inputs() const {
-    return {.shape = {x.size(0), x.size(1), x.size(2), a.size(1)},
+    return {.shape = {.rows = x.size(0), .length = x.size(1), .channels = x.size(2), .states = a.size(1)},
             .x = token_rows(x),
             .dt = token_rows(dt),
             .b = token_rows(b),
@@ -84,6 +84,7 @@ class Scan : public torch::autograd::Function<Scan> {
                       .ddt = ddt.mutable_data_ptr(),
                       .db = db.mutable_data_ptr(),
                       .dc = dc.mutable_data_ptr(),
+                      .dbc_stride = in.shape.states,
                       .da = da.mutable_data_ptr<float>(),
                       .dd = dd.mutable_data_ptr<float>(),
                       .dinitial_state = dinitial.defined() ? dinitial.mutable_data_ptr<float>() : nullptr},

@@ -100,11 +100,13 @@ at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& w,
 
 at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& w,
                           const std::optional<at::Tensor>& scale, SsdMixerState& state,
-                          const SsdMixerForm& form, const Weight& out_proj) {
+                          const SsdMixerForm& form, const Weight& out_proj, DecodeChain& chain) {
   check(projected, form);
   if (projected.is_cuda())
-    if (std::optional<at::Tensor> product = ssd_mixer_step_cuda(projected, w, scale, state, form, out_proj))
+    if (std::optional<at::Tensor> product =
+            ssd_mixer_step_cuda(projected, w, scale, state, form, out_proj, chain))
       return *std::move(product);
+  chain.run();
   return linear(ssd_mixer_step(projected, w, scale, state, form), out_proj);
 }
 

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "kernels/comm/documents.h"
+#include "kernels/decode/decode_chain.h"
 #include "kernels/linear/weight.h"
 #include "kernels/norm/split_norm.h"
 
@@ -27,6 +28,7 @@ struct SsdMixerForm {
   double dt_min, dt_max;                  // limits of Δ; dt_max may be infinite
   int64_t chunk;                          // of the scan
   bool recompute_scan = false;  // a GPU's backward pass runs the scan again instead of keeping its results
+  bool exact_states = false;    // a GPU keeps the scan's states in float32, which its plain kernels do
   bool gradients_only = false;  // with that and out_proj: a GPU's forward pass leaves its values undefined
 
   int64_t group_width() const { return groups * d_state; }
@@ -71,10 +73,10 @@ at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& we
                           const std::optional<at::Tensor>& scale, SsdMixerState& state,
                           const SsdMixerForm& form);
 
-/// linear(ssd_mixer_step(..), out_proj); on a GPU up to four rows in bfloat16 are two launches, which read
-/// the state and out_proj once.
+/// linear(ssd_mixer_step(..), out_proj); on a GPU, in bfloat16, it is queued in the chain and reads the state
+/// and out_proj once. `projected` may come from the chain.
 at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& weights,
                           const std::optional<at::Tensor>& scale, SsdMixerState& state,
-                          const SsdMixerForm& form, const Weight& out_proj);
+                          const SsdMixerForm& form, const Weight& out_proj, DecodeChain& chain);
 
 }  // namespace dm::kernels

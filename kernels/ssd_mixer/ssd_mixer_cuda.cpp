@@ -127,9 +127,13 @@ void convolve(const Call& call, Passed& p, cudaStream_t stream) {
   run(cuda::conv_forward({call.conv(), p.xbc.data_ptr(), p.dt.data_ptr<float>()}, stream));
 }
 
+cuda::SsdPath path_of(const Call& call, const cuda::SsdInputs& in) {
+  return call.form.exact_states ? cuda::SsdPath::kPlain : cuda::ssd_path(in);
+}
+
 void scan(const Call& call, Passed& p, bool for_backward, cudaStream_t stream) {
   const cuda::SsdInputs in = call.scan(p.xbc, p.dt);
-  const cuda::SsdPath path = cuda::ssd_path(in);
+  const cuda::SsdPath path = path_of(call, in);
   p.y = at::empty({call.rows(), call.length(), call.inner()}, call.activations());
   p.states = bytes(
       call, for_backward ? cuda::ssd_saved_bytes(in.shape, path) : cuda::ssd_scratch_bytes(in.shape, path));
@@ -150,8 +154,8 @@ at::Tensor gate(const Call& call, Passed& p, cudaStream_t stream) {
 }
 
 void keep_form(AutogradContext& context, const SsdMixerForm& f) {
-  context.saved_data["sizes"] = std::vector<int64_t>{f.branches, f.inner, f.heads, f.groups,
-                                                     f.d_state,  f.spans, f.chunk, f.recompute_scan};
+  context.saved_data["sizes"] = std::vector<int64_t>{
+      f.branches, f.inner, f.heads, f.groups, f.d_state, f.spans, f.chunk, f.recompute_scan, f.exact_states};
   context.saved_data["numbers"] = std::vector<double>{f.eps, f.dt_min, f.dt_max};
 }
 
@@ -168,7 +172,8 @@ SsdMixerForm kept_form(AutogradContext& context) {
           .dt_min = x[1],
           .dt_max = x[2],
           .chunk = n[6],
-          .recompute_scan = n[7] != 0};
+          .recompute_scan = n[7] != 0,
+          .exact_states = n[8] != 0};
 }
 
 class SsdMixer : public torch::autograd::Function<SsdMixer> {
@@ -253,7 +258,7 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
                dd = at::empty_like(saved[Call::d]);
     {
       const cuda::SsdInputs in = call.scan(p.xbc, p.dt);
-      const cuda::SsdPath path = cuda::ssd_path(in);
+      const cuda::SsdPath path = path_of(call, in);
       const at::Tensor workspace = bytes(call, cuda::ssd_workspace_bytes(in.shape, path));
       run(cuda::ssd_backward({.in = in,
                               .saved = p.states.const_data_ptr(),

@@ -15,9 +15,11 @@ at::Tensor ssd_mixer_cuda(const at::Tensor& projected, const SsdMixerWeights& we
                           const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
                           const SsdMixerForm& form, const Weight* out_proj);
 
-/// ssd_mixer_step with its product, in two launches; nothing for shapes and dtypes that they do not serve.
+/// ssd_mixer_step with its product; nothing, and nothing queued, for shapes and dtypes that a chain does not
+/// serve.
 std::optional<at::Tensor> ssd_mixer_step_cuda(const at::Tensor& projected, const SsdMixerWeights& weights,
                                               const std::optional<at::Tensor>& scale, SsdMixerState& state,
-                                              const SsdMixerForm& form, const Weight& out_proj);
+                                              const SsdMixerForm& form, const Weight& out_proj,
+                                              DecodeChain& chain);
 
 }  // namespace dm::kernels

@@ -84,10 +84,13 @@ class Differential final : public Layer {
   }
 
   at::Tensor step(StepStream& stream, DecodeState& state) const override {
-    const at::Tensor all = stream.product(in_proj_);  // [B, R]
-    if (all.size(-1) == mixer_rows_) return mixer_->output_step(all, state, state.sections, out_proj_);
+    if (in_proj_.value.size(0) == mixer_rows_)
+      return mixer_->output_step(stream.queued_product(in_proj_), state, state.sections, out_proj_,
+                                 stream.chain());                                         // [B, D]
+    const at::Tensor all = stream.product(in_proj_);                                      // [B, R]
     const auto [branches, rest] = kernels::split_columns(all.unsqueeze(1), mixer_rows_);  // [B, 1, R], λ
-    return mixer_->output_step(branches.squeeze(1), state, difference_.sections(rest), out_proj_);  // [B, D]
+    return mixer_->output_step(branches.squeeze(1), state, difference_.sections(rest), out_proj_,
+                               stream.chain());  // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {

@@ -38,7 +38,8 @@ class Layer {
   /// u [B, L, D], documents of [B, L] tokens -> [B, L, D], differentiable; what is added to the residual
   /// stream is its output_norm() of that.
   virtual at::Tensor forward(const at::Tensor& u, const kernels::Documents& documents) const = 0;
-  /// One more token: what `stream` holds of it -> [B, D]; no gradients.
+  /// One more token: what `stream` holds of it -> [B, D], which may come from the stream's chain; no
+  /// gradients.
   virtual at::Tensor step(StepStream& stream, DecodeState& state) const = 0;
   virtual DecodeState new_state(int64_t /*batch*/, at::ScalarType /*activations*/) const { return {}; }
   /// Weight [D] of an RMSNorm over the layer's output, which is taken in one pass with the residual add.

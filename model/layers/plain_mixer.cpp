@@ -32,7 +32,8 @@ class PlainMixer final : public Layer {
   }
 
   at::Tensor step(StepStream& stream, DecodeState& state) const override {
-    return mixer_->output_step(stream.product(in_proj_), state, std::nullopt, out_proj_);  // [B, D]
+    const at::Tensor projected = stream.queued_product(in_proj_);                           // [B, R]
+    return mixer_->output_step(projected, state, std::nullopt, out_proj_, stream.chain());  // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {

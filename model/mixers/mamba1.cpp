@@ -1,13 +1,19 @@
 // Mamba-1, the S6 mixer (arXiv 2312.00752): docs/model.md, "Mixers".
 //
-// Two branches share the GEMM of in_proj, the convolution and the gate; their scans read different B and C,
-// so each is a scan of its own.
+// Two branches share the GEMM of in_proj, the convolution and the gate; their scans read different B and C.
+// On a GPU all between the projections is one operation (kernels/selective_mixer/selective_mixer.h); here it
+// is composed, a scan a branch, for CPUs and where other ranks hold a part of it.
+
+#include <algorithm>
+#include <limits>
 
 #include "kernels/comm/along_rows.h"
 #include "kernels/comm/tensor_axis.h"
 #include "kernels/conv/causal_conv.h"
 #include "kernels/linear/linear.h"
+#include "kernels/selective_mixer/selective_mixer.h"
 #include "kernels/selective_scan/selective_scan.h"
+#include "kernels/vectors/vectors.h"
 #include "model/mixers/mixer.h"
 
 namespace dm::model {
@@ -26,22 +32,43 @@ class Mamba1 final : public Mixer {
         inner_(part.units(part.branches().front()).count()),
         rank_(step_rank(config)),
         partial_(part.splits_branches(branch.inner)) {
-    std::vector<at::Tensor> conv_weights, conv_biases;
+    using kernels::VectorMap;
+    const auto all = [&](const char* stem, const char* leaf, VectorMap map = VectorMap::same) {
+      kernels::VectorParts parts;
+      for (const BranchLookup& lookup : branches) parts.push_back({lookup(stem, leaf), map});
+      return parts;
+    };
+    const std::vector<at::Tensor> vectors =
+        kernels::gather_vectors({all("conv1d", ".weight"), all("conv1d", ".bias"), all("dt_proj", ".bias"),
+                                 all("A_log", "", VectorMap::negative_exp), all("D", "")});
+    weights_.conv_weight = vectors[0].view({-1, config.d_conv}), weights_.conv_bias = vectors[1];
+    weights_.dt_bias = vectors[2], weights_.a = vectors[3].view({-1, config.d_state}),
+    weights_.d = vectors[4];
     for (const BranchLookup& lookup : branches) {
-      conv_weights.push_back(lookup("conv1d", ".weight"));
-      conv_biases.push_back(lookup("conv1d", ".bias"));
-      scans_.push_back({lookup.matrix("x_proj", ".weight"), lookup.matrix("dt_proj", ".weight"),
-                        lookup("dt_proj", ".bias"), -lookup("A_log", "").exp(), lookup("D", "")});
+      weights_.x_proj.push_back(lookup.matrix("x_proj", ".weight"));
+      weights_.dt_proj.push_back(lookup.matrix("dt_proj", ".weight"));
+      const auto of_branch = [&](const at::Tensor& vector) {
+        return vector.narrow(0, static_cast<int64_t>(scans_.size()) * inner_, inner_);
+      };
+      scans_.push_back({weights_.x_proj.back(), weights_.dt_proj.back(), of_branch(weights_.dt_bias),
+                        of_branch(weights_.a), of_branch(weights_.d)});
     }
-    conv_weight_ = stack(conv_weights, 0).squeeze(1);
-    conv_bias_ = stack(conv_biases, 0);
+    form_ = {
+        .branches = static_cast<int64_t>(branches.size()),
+        .inner = inner_,
+        .step_rank = rank_,
+        .d_state = config.d_state,
+        .dt_min = std::max(0.0, config.dt_limit_min),
+        .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity()};
   }
 
   at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
+    if (!documents.context && !partial_ && kernels::selective_mixer_fuses(projected, form_))
+      return kernels::selective_mixer(projected, weights_, scale, documents.seq_idx, form_);
     const auto [x_in, z] = split(projected);
-    const auto x =
-        kernels::conv_along_rows(x_in, conv_weight_, conv_bias_, documents).split(inner_, -1);  // [B, L, E]
+    const auto x = kernels::conv_along_rows(x_in, weights_.conv_weight, weights_.conv_bias, documents)
+                       .split(inner_, -1);                 // [B, L, E]
     const std::vector<at::Tensor> steps = step_inputs(x);  // [B, L, R + 2N]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
@@ -55,8 +82,8 @@ class Mamba1 final : public Mixer {
   at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
                         const std::optional<at::Tensor>& scale) const override {
     const auto [x_in, z] = split(projected);
-    const auto x =
-        kernels::causal_conv_step(x_in, conv_weight_, conv_bias_, state.window).split(inner_, -1);  // [B, E]
+    const auto x = kernels::causal_conv_step(x_in, weights_.conv_weight, weights_.conv_bias, state.window)
+                       .split(inner_, -1);                 // [B, E]
     const std::vector<at::Tensor> steps = step_inputs(x);  // [B, R + 2N]
     std::vector<at::Tensor> y;
     for (size_t i = 0; i < scans_.size(); ++i) {
@@ -68,10 +95,9 @@ class Mamba1 final : public Mixer {
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
+    const at::Tensor& bias = weights_.conv_bias;
     DecodeState state{
-        at::zeros({batch, config_.d_conv - 1, conv_bias_.size(0)}, conv_bias_.options().dtype(activations)),
-        {},
-        {}};
+        at::zeros({batch, config_.d_conv - 1, bias.size(0)}, bias.options().dtype(activations)), {}, {}};
     for (const Scan& s : scans_)
       state.states.push_back(at::zeros({batch, inner_, s.a.size(1)}, s.a.options()));
     return state;
@@ -126,10 +152,10 @@ class Mamba1 final : public Mixer {
 
   const ModelConfig& config_;
   MixerPart part_;
-  int64_t inner_, rank_;    // E of one branch (this rank's share of it), R
-  bool partial_;            // several ranks have channels of one branch
-  at::Tensor conv_weight_;  // [branches * E, W]
-  at::Tensor conv_bias_;    // [branches * E]
+  int64_t inner_, rank_;  // E of one branch (this rank's share of it), R
+  bool partial_;          // several ranks have channels of one branch
+  kernels::SelectiveMixerForm form_{};
+  kernels::SelectiveMixerWeights weights_;
   std::vector<Scan> scans_;
 };
 
@@ -202,17 +228,16 @@ class Mamba1Kind final : public MixerKind {
             {"selective_scan", 7 * en + 2 * e, 20 * en + 4 * e, 8 * e, 16 * e}};
   }
 
-  // Kept, E channels each: projected (2), with two branches x and z beside each other (2), the convolution's
-  // output, Δ before and after softplus, y, silu(z), their product and, scaled, its float32 form; of the scan
-  // its states every 64 tokens. Working: the gradients of the widest of them.
+  // Kept, E channels each: projected (2), the convolution's output, Δ before softplus, y, and out, which
+  // out_proj needs; of the scan its states every 32 tokens. Working: the gradients of them all, and what each
+  // 64 channels of the scan leave of those of B and C.
   LayerMemory memory(const ModelConfig& config, const Branch& branch, int64_t branches,
                      double bytes) const override {
     const double e = static_cast<double>(branches * branch.inner), n = static_cast<double>(config.d_state);
-    const double wide = branches > 1 ? 9 * bytes + 4 : 8 * bytes;
     const double low =
         static_cast<double>(branches) * bytes * (static_cast<double>(step_rank(config)) + 2 * n);
-    const double kept = e * wide + low + 4 * e * n / 64;
-    return {kept, kept, 8 * bytes * e};
+    const double kept = 6 * bytes * e + low + 4 * e * n / 32;
+    return {kept, kept, 6 * bytes * e + low + 8 * n * e / 64};
   }
 };
 

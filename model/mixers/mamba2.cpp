@@ -105,7 +105,8 @@ class Mamba2 final : public Mixer {
         .dt_min = std::max(0.0, config.dt_limit_min),
         .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
         .chunk = config.chunk_size,
-        .recompute_scan = config.recompute != "conv"};
+        .recompute_scan = config.recompute != "conv",
+        .exact_states = config.state_dtype == "f32"};
     reach_.spans = split_spans(config, one, part);
     reach_.tensor = part.placement.tensor;
   }
@@ -129,10 +130,10 @@ class Mamba2 final : public Mixer {
   }
 
   at::Tensor output_step(const at::Tensor& projected, DecodeState& state,
-                         const std::optional<at::Tensor>& scale,
-                         const kernels::Weight& out_proj) const override {
+                         const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj,
+                         kernels::DecodeChain& chain) const override {
     kernels::SsdMixerState carried{state.window, state.states[0]};
-    return kernels::ssd_mixer_step(projected, weights_, scale, carried, form_, out_proj);
+    return kernels::ssd_mixer_step(projected, weights_, scale, carried, form_, out_proj, chain);
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {

@@ -20,7 +20,9 @@ at::Tensor Mixer::output(const at::Tensor& projected, const kernels::Documents& 
 }
 
 at::Tensor Mixer::output_step(const at::Tensor& projected, DecodeState& state,
-                              const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const {
+                              const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj,
+                              kernels::DecodeChain& chain) const {
+  chain.run();
   return kernels::linear(gated_step(projected, state, scale), out_proj);
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/comm/documents.h"
+#include "kernels/decode/decode_chain.h"
 #include "model/cost.h"
 #include "model/cut.h"
 #include "model/exchanges.h"
@@ -110,10 +111,11 @@ class Mixer {
   /// gated() for one more token, projected [B, R] -> [B, branches * E]; no gradients.
   virtual at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
                                 const std::optional<at::Tensor>& scale) const = 0;
-  /// linear(gated_step(..), out_proj), where a mixer can do that in fewer passes.
+  /// linear(gated_step(..), out_proj), where a mixer can do that in fewer passes; `projected` may come from
+  /// the chain, and what is returned too.
   virtual at::Tensor output_step(const at::Tensor& projected, DecodeState& state,
-                                 const std::optional<at::Tensor>& scale,
-                                 const kernels::Weight& out_proj) const;
+                                 const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj,
+                                 kernels::DecodeChain& chain) const;
   /// Zero; the window in the dtype of the activations, states in that of the parameters.
   virtual DecodeState new_state(int64_t batch, at::ScalarType activations) const = 0;
 };

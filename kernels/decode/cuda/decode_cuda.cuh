@@ -1,13 +1,18 @@
 #pragma once
-// One token of decoding through a block of the network in three kernels, for up to four rows, bfloat16
-// activations and a float32 stream:
+// One token of decoding as one launch. A token costs the reading of all weights and the carried state once,
+// and between the blocks of a network there is a chain of small steps, each waiting for all of the one
+// before: done by kernels of their own, their starts and ends take longer than the reading. Here a grid of
+// one block a multiprocessor stays for the whole chain. In every block one warp does nothing but send for
+// weights and states, in the order in which they are needed and as far ahead as shared memory holds them, so
+// that memory is read on while the other warps wait for each other between the stages.
 //
-//   norm_product   h' = h + norm(y) subln; p = W norm(h')       (kernels/decode/norm_linear.h)
-//   mixer_step     convolution, step sizes and one step of the SSD scan, any number of rows
-//   gate_product   y = W (gated norm of the scan's output)       (both: kernels/ssd_mixer/ssd_mixer.h)
+// Stages, bfloat16 activations and a float32 stream:
 //
-// Each streams its weights or its state, which is what a token costs, and is started ahead of the one before.
-// All on `stream`; nothing allocated, nothing synchronised.
+//   NormProduct   h' = h + norm(y) subln; p = W norm(h')                   (kernels/decode/norm_linear.h)
+//   MixerProduct  convolution, step sizes, one step of the SSD scan, gated norm; p = W of that
+//                                                                          (kernels/ssd_mixer/ssd_mixer.h)
+//
+// Deterministic. Nothing allocated, nothing synchronised with the host.
 
 #include <cuda_runtime_api.h>
 
@@ -15,62 +20,82 @@
 
 namespace dm::kernels::cuda {
 
-/// A matrix [O, I] of bfloat16: 16-byte aligned, I and the stride multiples of 8.
+// What a stage leaves for a later one of the same launch goes by words of two bfloat16 and the launch's
+// number, [B, columns / 2]: whoever reads a word sees whether it is there already (mail.cuh). No stage waits
+// for all of another. The stream is kept by every block.
+
+/// Rows of a stage with a product: what one tensor core instruction takes.
+constexpr int kMostProductRows = 8;
+
+/// [O, I] of bfloat16: 16-byte aligned, I and the stride multiples of 8.
 struct DecodeMatrix {
   const void* data;
-  int64_t stride, outputs, inputs;
+  int stride, outputs, inputs;
 };
 
 struct NormProduct {
-  int64_t rows, width;  // B, D
-  const float* h;       // [B, D]
-  const void* y;        // [B, D] bfloat16, or null: nothing to add
-  const float* subln;   // [D], or null
-  const float* weight;  // [D]
+  const float* h;  // [B, D]; null: what the norm before in this launch left, of as many rows and columns
+  const void* y;   // [B, D] bfloat16, or null: nothing to add
+  const uint64_t* y_mail;  // where y comes from this launch; or null
+  const float* subln;      // [D], or null
+  const float* weight;     // [D]
+  float* h_next;           // [B, D], other memory than h; not written where y is null
+  void* product;           // [B, O] bfloat16, rows product_stride apart, an even number
+  uint64_t* product_mail;  // the same for later stages
+  DecodeMatrix matrix;     // [O, D]
+  int rows, product_stride;
   float eps;
-  DecodeMatrix matrix;  // [O, D]
-  float* h_next;        // [B, D], other memory than h; not written where y is null
-  void* product;        // [B, O] bfloat16, rows product_stride apart
-  int64_t product_stride;
 };
-bool norm_product_serves(const NormProduct& args);
-cudaError_t norm_product(const NormProduct& args, cudaStream_t stream);
 
 /// Shapes as SsdMixerForm has them: of one branch, the branches beside each other.
-struct MixerStep {
-  int64_t rows, branches;
-  int64_t inner, heads, groups, states;  // E, H, G, N of a branch
-  const void* projected;                 // [B, ..] bfloat16: z | x | B | C | dt of every branch
-  int64_t projected_stride;
-  const float *conv_weight, *conv_bias;  // [branches * channels, 4], [branches * channels]
-  const float *dt_bias, *a, *d;          // [branches * H]
-  float dt_min, dt_max;
-  const void* window;  // [B, 3, branches * channels] bfloat16, oldest first; gate_product moves it on
-  float* state;        // [B, branches * H, P, N]
-  void* y;             // [B, branches * E] bfloat16
-
-  __host__ __device__ int64_t channels() const { return inner + 2 * groups * states; }
-  __host__ __device__ int64_t columns() const {
-    return inner + channels() + heads;
-  }  // of a branch, in projected
-};
-bool mixer_step_serves(const MixerStep& args);
-cudaError_t mixer_step(const MixerStep& args, cudaStream_t stream);
-
-struct GateProduct {
-  MixerStep step;  // as it was given to mixer_step()
-  int64_t spans;
-  int64_t sections;     // of the scale; 0: none
-  bool scale_by_token;  // scale is [B, S], else [S]
-  const float* norm;    // [branches * E]
-  const float* scale;
-  float eps;
+struct MixerProduct {
+  const void* projected;                        // [B, ..] bfloat16: z | x | B | C | dt of every branch
+  const uint64_t* projected_mail;               // where that comes from this launch; or null
+  const float *conv_weight, *conv_bias;         // [branches * channels, 4], [branches * channels]
+  const float *dt_bias, *a, *d, *norm, *scale;  // [branches * H] three times, [branches * E], [S] or [B, S]
+  void* window;            // [B, 3, branches * channels] bfloat16, oldest first; moved on by a token
+  float* state;            // [B, branches * H, P, N], likewise
+  uint64_t* y_mail;        // [B, branches * E / 2], the scan's output
+  void* product;           // [B, O] bfloat16, or [B, branches * E]; rows an even number apart
+  uint64_t* product_mail;  // the same for later stages; without a matrix not written
   DecodeMatrix matrix;  // [O, branches * E]; without data the product is the gated norm itself, of any rows
-  void* window;         // step.window, moved on by a token
-  void* product;        // [B, O] bfloat16, or [B, branches * E]
-  int64_t product_stride;
+  int rows, branches, inner, heads, groups, states;  // B, and E, H, G, N of a branch
+  int projected_stride, product_stride;
+  int spans, sections;  // of the gated norm; of the scale, 0: none
+  bool scale_by_token;
+  float dt_min, dt_max, eps;
+
+  __host__ __device__ int channels() const { return inner + 2 * groups * states; }
+  /// Of a branch, in projected.
+  __host__ __device__ int columns() const { return inner + channels() + heads; }
 };
-bool gate_product_serves(const GateProduct& args);
-cudaError_t gate_product(const GateProduct& args, cudaStream_t stream);
+
+/// Whether the launch serves them; other shapes are run by the operations one by one.
+bool decode_serves(const NormProduct& stage);
+bool decode_serves(const MixerProduct& stage);
+
+struct DecodeStage {
+  enum class Kind : int { norm_product, mixer_product };
+  Kind kind;
+  // The block that gets the first part of the stage's product, and of its state: parts are dealt out one by
+  // one over all stages, so that no block gets more than others. Set by decode_chain().
+  int first_product = 0, first_unit = 0;
+  union {
+    NormProduct norm;
+    MixerProduct mixer;
+  };
+  explicit DecodeStage(const NormProduct& stage) : kind(Kind::norm_product), norm(stage) {}
+  explicit DecodeStage(const MixerProduct& stage) : kind(Kind::mixer_product), mixer(stage) {}
+  DecodeStage() : kind(Kind::norm_product), norm{} {}
+};
+
+/// Stages of a launch: what fits the parameters of a kernel.
+constexpr int kMostDecodeStages = 140;
+/// Of the numbers below; as many as a device has multiprocessors at most.
+constexpr int kMostDecodeBlocks = 1024;
+
+/// The stages, one after the other, each reading what those before it wrote. `launches` [kMostDecodeBlocks]:
+/// how many there were; of these launches alone, on one stream, zero before the first, as all mail is.
+cudaError_t decode_chain(const DecodeStage* stages, int count, uint32_t* launches, cudaStream_t stream);
 
 }  // namespace dm::kernels::cuda

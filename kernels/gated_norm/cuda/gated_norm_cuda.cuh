@@ -15,13 +15,13 @@ struct GatedNormInputs {
   int64_t tokens;       // B L
   int64_t branches;     // parts of E whose z's stand z_branch_stride apart
   int64_t inner;        // channels of one branch; E = branches * inner
-  int64_t spans;        // of the norm, over all E
+  int64_t spans;        // of the norm, over all E; 0: no norm, the gate and the scale alone
   int64_t sections;     // S; 0: no scale
   bool scale_by_token;  // scale is [tokens, S], else [S]
   Element element;      // of y, z, out and their gradients
   const void* y;        // [tokens, E]
   const void* z;        // channel 0 of branch 0
-  const float* weight;  // [E]
+  const float* weight;  // [E]; null without a norm
   const float* scale;   // contiguous
   float eps;
   int64_t z_stride, z_branch_stride;  // elements, from token to token and from branch to branch
@@ -35,13 +35,13 @@ struct GatedNormForward {
 
 struct GatedNormBackward {
   GatedNormInputs in;
-  const float* root;
-  const void* dout;  // [tokens, E]
-  void* workspace;   // gated_norm_workspace_bytes()
-  void* dy;          // [tokens, E]
-  void* dz;          // strides as z
-  float* dweight;    // [E]
-  float* dscale;     // as scale
+  const float* root;  // as the forward pass left it; null without a norm
+  const void* dout;   // [tokens, E]
+  void* workspace;    // gated_norm_workspace_bytes()
+  void* dy;           // [tokens, E]
+  void* dz;           // strides as z
+  float* dweight;     // [E]; null without a norm
+  float* dscale;      // as scale
 };
 
 int64_t gated_norm_workspace_bytes(const GatedNormInputs& in);

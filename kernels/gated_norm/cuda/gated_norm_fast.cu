@@ -64,6 +64,14 @@ struct Channels {
   }
 };
 
+/// The norm's weights of a thread's channels; ones without a norm.
+template <bool kNorm>
+__device__ Pack<float, kVec> weight_of(const GatedNormInputs& in, const Channels& my) {
+  if constexpr (kNorm) return Pack<float, kVec>::of(in.weight + my.first, my.active);
+  const float ones[kVec] = {1, 1, 1, 1, 1, 1, 1, 1};
+  return Pack<float, kVec>::of(ones);
+}
+
 template <class T>
 struct Token {
   Pack<T, kVec> y, z;
@@ -78,14 +86,14 @@ struct Token {
   }
 };
 
-template <class T, int kThreads>
+template <class T, bool kNorm, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1)
     gated_norm_forward_kernel(const GatedNormForward args, const Partitions parts) {
   __shared__ float slots[2][kThreads];
   const GatedNormInputs& in = args.in;
   const Channels my(in, parts);
   const int64_t width = in.branches * in.inner;
-  const auto weight = Pack<float, kVec>::of(in.weight + my.first, my.active);
+  const auto weight = weight_of<kNorm>(in, my);
   Token<T> next;
   next.load(in, my, blockIdx.x);
   int turn = 0;
@@ -98,10 +106,12 @@ __global__ void __launch_bounds__(kThreads, 1)
       g[i] = now.y[i] * now.z[i] * sigmoid<T>(now.z[i]);
       squares += g[i] * g[i];
     }
-    parts.spans.put(squares, slots[turn], my.active);
-    __syncthreads();
+    if constexpr (kNorm) {
+      parts.spans.put(squares, slots[turn], my.active);
+      __syncthreads();
+    }
     if (!my.active) continue;
-    const float r = rsqrtf(parts.spans.sum(slots[turn], my.span) * parts.spans.mean + in.eps);
+    const float r = kNorm ? rsqrtf(parts.spans.sum(slots[turn], my.span) * parts.spans.mean + in.eps) : 1.f;
     if (args.root && my.first % parts.spans.width == 0) args.root[token * in.spans + my.span] = r;
 #pragma unroll
     for (int i = 0; i < kVec; ++i) g[i] *= r * (weight[i] * now.scale);
@@ -112,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 // With n = g r, dn = dout weight scale and k = mean over the span of dn n:
 //   dg = r (dn - n k),  dy = dg z σ(z),  dz = dg y σ(z) (1 + z (1 - σ(z))),  dweight = Σ dout n scale,
 //   dscale = Σ_section dout n weight
-template <class T, int kThreads>
+template <class T, bool kNorm, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1)
     gated_norm_backward_kernel(const GatedNormBackward args, const Partitions parts) {
   __shared__ float along[2][kThreads], pulls[2][kThreads];
@@ -120,7 +130,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Channels my(in, parts);
   const int64_t width = in.branches * in.inner;
   const T* const dout = static_cast<const T*>(args.dout) + my.first;
-  const auto weight = Pack<float, kVec>::of(in.weight + my.first, my.active);
+  const auto weight = weight_of<kNorm>(in, my);
   float dweight[kVec] = {}, dscale = 0.f;  // dscale of section threadIdx.x
   Token<T> next;
   next.load(in, my, blockIdx.x);
@@ -132,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int64_t ahead = token + gridDim.x;
     next.load(in, my, ahead);
     next_dout = Pack<T, kVec>::of(dout + ahead * width, my.active && ahead < in.tokens);
-    const float r = my.active ? args.root[token * in.spans + my.span] : 0.f;
+    const float r = !my.active ? 0.f : kNorm ? args.root[token * in.spans + my.span] : 1.f;
     float n[kVec], sigma[kVec], pull = 0.f;
 #pragma unroll
     for (int i = 0; i < kVec; ++i) {
@@ -142,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       dweight[i] += d * now.scale;
       pull += d * weight[i];
     }
-    parts.spans.put(pull * now.scale, along[turn], my.active);
+    if constexpr (kNorm) parts.spans.put(pull * now.scale, along[turn], my.active);
     if (in.sections > 0) parts.sections.put(pull, pulls[turn], my.active);
     __syncthreads();
     if (threadIdx.x < in.sections) {
@@ -151,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       dscale += sum;
     }
     if (!my.active) continue;
-    const float k = parts.spans.sum(along[turn], my.span) * parts.spans.mean;
+    const float k = kNorm ? parts.spans.sum(along[turn], my.span) * parts.spans.mean : 0.f;
     float dy[kVec];
 #pragma unroll
     for (int i = 0; i < kVec; ++i) {
@@ -172,7 +182,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 Partitions partitions_of(const GatedNormInputs& in) {
   const int64_t width = gated_norm_width(in);
-  return {Partition::of(width, in.spans), Partition::of(width, std::max<int64_t>(in.sections, 1))};
+  return {Partition::of(width, std::max<int64_t>(in.spans, 1)),
+          Partition::of(width, std::max<int64_t>(in.sections, 1))};
 }
 
 int threads_of(const GatedNormInputs& in) { return threads_for(gated_norm_width(in), kVec); }
@@ -186,21 +197,31 @@ cudaError_t launch(Kernel kernel, const Args& args, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-template <class T>
+template <class T, bool kNorm>
 auto backward_kernel(int threads) {
-  return threads <= kUsualThreads ? gated_norm_backward_kernel<T, kUsualThreads>
-                                  : gated_norm_backward_kernel<T, kMostThreads>;
+  return threads <= kUsualThreads ? gated_norm_backward_kernel<T, kNorm, kUsualThreads>
+                                  : gated_norm_backward_kernel<T, kNorm, kMostThreads>;
 }
 auto backward_kernel(const GatedNormInputs& in) {
   const int threads = threads_of(in);
-  return in.element == Element::kFloat32 ? backward_kernel<float>(threads) : backward_kernel<bf16>(threads);
+  return for_element(in.element, [&](auto element) {
+    using T = decltype(element);
+    return in.spans > 0 ? backward_kernel<T, true>(threads) : backward_kernel<T, false>(threads);
+  });
+}
+auto forward_kernel(const GatedNormInputs& in) {  // 64 registers are enough
+  return for_element(in.element, [&](auto element) {
+    using T = decltype(element);
+    return in.spans > 0 ? gated_norm_forward_kernel<T, true, kMostThreads>
+                        : gated_norm_forward_kernel<T, false, kMostThreads>;
+  });
 }
 
 }  // namespace
 
 bool gated_norm_is_fast(const GatedNormInputs& in) {
   const int64_t width = gated_norm_width(in);
-  return width <= kVec * kMostThreads && width / in.spans % kVec == 0 &&
+  return width <= kVec * kMostThreads && width / std::max<int64_t>(in.spans, 1) % kVec == 0 &&
          (in.sections == 0 || width / in.sections % kVec == 0) && in.inner % kVec == 0 &&
          in.z_stride % kVec == 0 && in.z_branch_stride % kVec == 0 && in_packs(in.y) && in_packs(in.z) &&
          in_packs(in.weight);
@@ -213,10 +234,7 @@ int64_t gated_norm_fast_parts(const GatedNormInputs& in) {
 }
 
 cudaError_t gated_norm_fast_forward(const GatedNormForward& args, cudaStream_t stream) {
-  // 64 registers are enough here.
-  return launch(args.in.element == Element::kFloat32 ? gated_norm_forward_kernel<float, kMostThreads>
-                                                     : gated_norm_forward_kernel<bf16, kMostThreads>,
-                args, stream);
+  return launch(forward_kernel(args.in), args, stream);
 }
 
 cudaError_t gated_norm_fast_backward(const GatedNormBackward& args, cudaStream_t stream) {

@@ -31,6 +31,10 @@ __device__ float scale_at(const GatedNormInputs& in, int64_t token, int64_t e) {
   return in.scale[(in.scale_by_token ? token * in.sections : 0) + e / (in.branches * in.inner / in.sections)];
 }
 
+/// Without a norm: one part, with weights and roots of 1.
+__device__ int64_t spans_of(const GatedNormInputs& in) { return in.spans > 0 ? in.spans : 1; }
+__device__ float weight_at(const GatedNormInputs& in, int64_t e) { return in.spans > 0 ? in.weight[e] : 1.f; }
+
 /// The sum of value(e) over [begin, end), by all threads.
 template <class Value>
 __device__ float sum_over(int64_t begin, int64_t end, BlockSlots (&slots)[2], int& turn, const Value& value) {
@@ -44,20 +48,20 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) gated_norm_plain_forward_kernel(const GatedNormForward args) {
   __shared__ BlockSlots slots[2];
   const GatedNormInputs& in = args.in;
-  const int64_t width = in.branches * in.inner, span_width = width / in.spans;
+  const int64_t width = in.branches * in.inner, spans = spans_of(in), span_width = width / spans;
   int turn = 0;
   for (int64_t token = blockIdx.x; token < in.tokens; token += gridDim.x)
-    for (int64_t span = 0; span < in.spans; ++span) {
+    for (int64_t span = 0; span < spans; ++span) {
       const int64_t begin = span * span_width, end = begin + span_width;
       const float squares = sum_over(begin, end, slots, turn, [&](int64_t e) {
         const float g = Gate<T>(in, token, e).value();
         return g * g;
       });
-      const float r = rsqrtf(squares / static_cast<float>(span_width) + in.eps);
+      const float r = in.spans > 0 ? rsqrtf(squares / static_cast<float>(span_width) + in.eps) : 1.f;
       if (args.root && threadIdx.x == 0) args.root[token * in.spans + span] = r;
       for (int64_t e = begin + threadIdx.x; e < end; e += kThreads)
         put(static_cast<T*>(args.out) + token * width + e,
-            Gate<T>(in, token, e).value() * r * (in.weight[e] * scale_at(in, token, e)));
+            Gate<T>(in, token, e).value() * r * (weight_at(in, e) * scale_at(in, token, e)));
     }
 }
 
@@ -65,7 +69,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) gated_norm_plain_backward_kernel(const GatedNormBackward args) {
   __shared__ BlockSlots slots[2];
   const GatedNormInputs& in = args.in;
-  const int64_t width = in.branches * in.inner, span_width = width / in.spans;
+  const int64_t width = in.branches * in.inner, spans = spans_of(in), span_width = width / spans;
   const int64_t columns = width + (in.scale_by_token ? 0 : in.sections);
   const T* const dout = static_cast<const T*>(args.dout);
   float* const sums = static_cast<float*>(args.workspace) + blockIdx.x * columns;
@@ -73,30 +77,31 @@ __global__ void __launch_bounds__(kThreads) gated_norm_plain_backward_kernel(con
   __syncthreads();
   int turn = 0;
   for (int64_t token = blockIdx.x; token < in.tokens; token += gridDim.x) {
-    const float* const roots = args.root + token * in.spans;
+    const auto root_of = [&](int64_t span) { return in.spans > 0 ? args.root[token * spans + span] : 1.f; };
     const auto pull = [&](int64_t e) {  // dout n
-      return to_float(dout[token * width + e]) * Gate<T>(in, token, e).value() * roots[e / span_width];
+      return to_float(dout[token * width + e]) * Gate<T>(in, token, e).value() * root_of(e / span_width);
     };
     for (int64_t section = 0; section < in.sections; ++section) {
       const int64_t section_width = width / in.sections, begin = section * section_width;
       const float sum = sum_over(begin, begin + section_width, slots, turn,
-                                 [&](int64_t e) { return pull(e) * in.weight[e]; });
+                                 [&](int64_t e) { return pull(e) * weight_at(in, e); });
       if (threadIdx.x != 0) continue;
       if (in.scale_by_token)
         args.dscale[token * in.sections + section] = sum;
       else
         sums[width + section] += sum;
     }
-    for (int64_t span = 0; span < in.spans; ++span) {
+    for (int64_t span = 0; span < spans; ++span) {
       const int64_t begin = span * span_width, end = begin + span_width;
-      const float r = roots[span];
-      const float k = sum_over(begin, end, slots, turn,
-                               [&](int64_t e) { return pull(e) * in.weight[e] * scale_at(in, token, e); }) /
-                      static_cast<float>(span_width);
+      const float r = root_of(span);
+      const float along = sum_over(begin, end, slots, turn, [&](int64_t e) {
+        return pull(e) * weight_at(in, e) * scale_at(in, token, e);
+      });
+      const float k = in.spans > 0 ? along / static_cast<float>(span_width) : 0.f;
       for (int64_t e = begin + threadIdx.x; e < end; e += kThreads) {
         const Gate<T> gate(in, token, e);
         const float scale = scale_at(in, token, e), silu = gate.z * gate.sigma;
-        const float dn = to_float(dout[token * width + e]) * (in.weight[e] * scale);
+        const float dn = to_float(dout[token * width + e]) * (weight_at(in, e) * scale);
         const float dg = r * (dn - gate.value() * r * k);
         sums[e] += pull(e) * scale;
         put(static_cast<T*>(args.dy) + token * width + e, dg * silu);

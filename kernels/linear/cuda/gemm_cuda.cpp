@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -23,19 +24,34 @@ cudaDataType_t type_of(const at::Tensor& t) {
   return t.scalar_type() == at::kBFloat16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/// A matrix as cuBLASLt sees it: column-major, so that a row-major [r, c] is its [c, r].
+/// A matrix as cuBLASLt sees it: column-major, so that a row-major [r, c] is its [c, r]. One, or two at a
+/// distance of so many elements.
 struct Operand {
   cudaDataType_t type;
   int64_t rows, columns, stride;
   uint32_t alignment;  // bytes
-  auto key() const { return std::tie(type, rows, columns, stride, alignment); }
+  int32_t count = 1;
+  int64_t distance = 0;
+  auto key() const { return std::tie(type, rows, columns, stride, alignment, count, distance); }
   bool operator<(const Operand& other) const { return key() < other.key(); }
 };
-Operand operand(const at::Tensor& t) {
+uint32_t alignment_of(const at::Tensor& t) {
   const auto address = reinterpret_cast<uintptr_t>(t.data_ptr());
   uint32_t alignment = 256;
   while (address % alignment != 0) alignment /= 2;
-  return {type_of(t), t.size(1), t.size(0), t.stride(0), alignment};
+  return alignment;
+}
+Operand operand(const at::Tensor& t) {
+  return {type_of(t), t.size(1), t.size(0), t.stride(0), alignment_of(t)};
+}
+Operand operand(const at::Tensor& t, const at::Tensor& second) {
+  Operand pair = operand(t);
+  pair.alignment = std::min(pair.alignment, alignment_of(second));
+  pair.count = 2;
+  pair.distance =
+      (static_cast<const char*>(second.const_data_ptr()) - static_cast<const char*>(t.const_data_ptr())) /
+      t.element_size();
+  return pair;
 }
 
 class Layout {
@@ -44,6 +60,11 @@ class Layout {
     check(cublasLtMatrixLayoutCreate(&layout_, o.type, static_cast<uint64_t>(o.rows),
                                      static_cast<uint64_t>(o.columns), o.stride),
           "layout");
+    const auto set = [&](cublasLtMatrixLayoutAttribute_t attribute, auto value) {
+      check(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof value), "layout");
+    };
+    set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, o.count);
+    set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, o.distance);
   }
   Layout(const Layout&) = delete;
   Layout& operator=(const Layout&) = delete;
@@ -69,10 +90,19 @@ class Gemm {
   Gemm& operator=(const Gemm&) = delete;
   ~Gemm() { cublasLtDestroy(handle_); }
 
+  struct Matrix {
+    const at::Tensor& first;
+    Operand operand;
+    Matrix(const at::Tensor& t) : first(t), operand(kernels::operand(t)) {}  // NOLINT: a tensor is a matrix
+    Matrix(const at::Tensor& t, const at::Tensor& second) : first(t), operand(kernels::operand(t, second)) {}
+  };
+
   /// c = op(a) op(b) + beta c, all as the library sees them.
-  void run(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& c,
-           float beta) {
-    const Key key{a.get_device(), operand(a), transpose_a, operand(b), transpose_b, operand(c), beta != 0};
+  void run(const Matrix& a_matrix, bool transpose_a, const Matrix& b_matrix, bool transpose_b,
+           const Matrix& c_matrix, float beta) {
+    const at::Tensor &a = a_matrix.first, &b = b_matrix.first, &c = c_matrix.first;
+    const Key key{a.get_device(), a_matrix.operand, transpose_a, b_matrix.operand,
+                  transpose_b,    c_matrix.operand, beta != 0};
     const cudaStream_t stream = current_stream();
     const std::lock_guard lock(mutex_);
     const Plan& plan = this->plan(key);
@@ -145,6 +175,13 @@ void check_matrix(const char* name, const at::Tensor& t, int64_t rows, int64_t c
            describe(t), t.dim() == 2 ? t.stride(1) : 0, rows, columns);
 }
 
+void check_outer_product(const OuterProduct& p) {
+  check_matrix("dy", p.dy, p.x.size(0), p.dw.size(0));
+  check_matrix("x", p.x, p.dy.size(0), p.dw.size(1));
+  check_matrix("dw", p.dw, p.dy.size(1), p.x.size(1));
+  DM_CHECK(p.dw.scalar_type() == at::kFloat, "product: dw is {}, expected float32", describe(p.dw));
+}
+
 }  // namespace
 
 // The library's matrices are column-major: its c [O, T] = w' x with w' the transpose of its w [I, O].
@@ -155,19 +192,27 @@ void multiply_transposed(const at::Tensor& x, const at::Tensor& w, const at::Ten
   gemm().run(w, true, x, false, y, 0);
 }
 
-void multiply(const at::Tensor& dy, const at::Tensor& w, const at::Tensor& dx) {
+void multiply(const at::Tensor& dy, const at::Tensor& w, const at::Tensor& dx, bool add) {
   check_matrix("dy", dy, dy.size(0), w.size(0));
   check_matrix("w", w, dy.size(1), w.size(1));
   check_matrix("dx", dx, dy.size(0), w.size(1));
-  gemm().run(w, false, dy, false, dx, 0);
+  gemm().run(w, false, dy, false, dx, add ? 1 : 0);
 }
 
-void add_outer_products(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& dw) {
-  check_matrix("dy", dy, x.size(0), dw.size(0));
-  check_matrix("x", x, dy.size(0), dw.size(1));
-  check_matrix("dw", dw, dy.size(1), x.size(1));
-  DM_CHECK(dw.scalar_type() == at::kFloat, "product: dw is {}, expected float32", describe(dw));
-  gemm().run(x, false, dy, true, dw, 1);
+void add_outer_product(const OuterProduct& p) {
+  check_outer_product(p);
+  gemm().run(p.x, false, p.dy, true, p.dw, 1);
+}
+
+void add_outer_products(const OuterProduct& first, const OuterProduct& second) {
+  check_outer_product(first), check_outer_product(second);
+  const auto alike = [](const at::Tensor& a, const at::Tensor& b) {
+    DM_CHECK(a.sizes() == b.sizes() && a.strides() == b.strides() && a.scalar_type() == b.scalar_type(),
+             "two products at once: {} and {}", describe(a), describe(b));
+    DM_CHECK(a.const_data_ptr() <= b.const_data_ptr(), "two products at once: the second stands in front");
+  };
+  alike(first.dy, second.dy), alike(first.x, second.x), alike(first.dw, second.dw);
+  gemm().run({first.x, second.x}, false, {first.dy, second.dy}, true, {first.dw, second.dw}, 1);
 }
 
 }  // namespace dm::kernels

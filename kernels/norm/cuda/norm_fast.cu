@@ -109,11 +109,7 @@ auto with_kernel(const NormInputs& in, const Call& call) {
 
 template <class Kernel, class Args>
 cudaError_t launch(const Args& args, cudaStream_t stream) {
-  return with_kernel<Kernel>(args.in, [&](auto kernel) {
-    const auto blocks = static_cast<unsigned>(row_blocks(kernel, args.in.rows, args.in.width));
-    kernel<<<blocks, row_threads(args.in.width), 0, stream>>>(args);
-    return cudaGetLastError();
-  });
+  return with_kernel<Kernel>(args.in, [&](auto kernel) { return launch_over_rows(kernel, args, stream); });
 }
 
 }  // namespace

@@ -49,4 +49,11 @@ int64_t row_blocks(Kernel kernel, int64_t rows, int64_t width) {
   return std::min(rows, std::max<int64_t>(resident_blocks(kernel, row_threads(width)), 1));
 }
 
+template <class Kernel, class Args>
+cudaError_t launch_over_rows(Kernel kernel, const Args& args, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(row_blocks(kernel, args.in.rows, args.in.width));
+  kernel<<<blocks, row_threads(args.in.width), 0, stream>>>(args);
+  return cudaGetLastError();
+}
+
 }  // namespace dm::kernels::cuda

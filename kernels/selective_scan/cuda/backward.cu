@@ -14,20 +14,21 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
       .run();
 }
 
-/// dB and dC from the shares of the channel blocks, in their order.
+/// dB and dC from the shares of the group's channel blocks, in their order.
 __global__ void __launch_bounds__(256)
     sum_kernel(const SelectiveBackward args, const float* shares, int64_t blocks) {
   const SelectiveShape& shape = args.in.shape;
   const int64_t count = shape.rows * shape.length * 2 * shape.states;
   const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
   if (i >= count) return;
+  const int64_t group = blockIdx.y, each = blocks / shape.groups;
   float sum = 0.f;
 #pragma unroll 8
-  for (int64_t block = 0; block < blocks; ++block) sum += shares[block * count + i];
+  for (int64_t block = group * each; block < (group + 1) * each; ++block) sum += shares[block * count + i];
   const int64_t token = i / (2 * shape.states), n = i % (2 * shape.states);
   const bool of_c = n >= shape.states;
   write(of_c ? args.dc : args.db, (of_c ? args.in.c : args.in.b).element,
-        token * shape.states + n - (of_c ? shape.states : 0), sum);
+        token * args.dbc_stride + group * args.in.group_stride + n - (of_c ? shape.states : 0), sum);
 }
 
 template <int kLanes>
@@ -56,7 +57,7 @@ int64_t states_share(const SelectiveShape& shape) {  // floats
 
 int64_t selective_backward_bytes(const SelectiveShape& shape) {
   const int64_t of_channels =
-      shape.rows * cut_segments(shape, nullptr).count * shape.channels * (shape.states + 1);
+      shape.rows * cut_segments(shape, nullptr).count * shape.channels * (shape.states + 2);
   return segment_bytes(shape) + (states_share(shape) + of_channels) * int64_t{sizeof(float)};
 }
 
@@ -72,10 +73,12 @@ cudaError_t selective_backward(const SelectiveBackward& args, cudaStream_t strea
       narrow(shape) ? launch<4>(args, segments, shares, stream) : launch<32>(args, segments, shares, stream);
   if (error != cudaSuccess) return error;
   const int64_t count = shape.rows * shape.length * 2 * shape.states;
-  sum_kernel<<<static_cast<unsigned>((count + 255) / 256), 256, 0, stream>>>(args, shares.states,
-                                                                             channel_blocks(shape));
-  return sum_columns(shares.channels, shape.rows * segments.count,
-                     {{args.da, shape.channels * shape.states}, {args.dd, shape.channels}}, stream);
+  const dim3 grid(static_cast<unsigned>((count + 255) / 256), static_cast<unsigned>(shape.groups));
+  sum_kernel<<<grid, 256, 0, stream>>>(args, shares.states, channel_blocks(shape));
+  return sum_columns(
+      shares.channels, shape.rows * segments.count,
+      {{args.da, shape.channels * shape.states}, {args.dd, shape.channels}, {args.ddt_bias, shape.channels}},
+      stream);
 }
 
 }  // namespace dm::kernels::cuda

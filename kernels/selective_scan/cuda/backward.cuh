@@ -18,7 +18,7 @@ constexpr int kBackwardThreads = 256;
 /// Sums over channels and over tokens, each thread block's part.
 struct Shares {
   float* states;    // [channel blocks, B, L, 2, N]: dB and dC
-  float* channels;  // [B, segments, E N + E]: da and dd
+  float* channels;  // [B, segments, E N + 2 E]: da, dd and the gradient of dt's bias
 };
 
 template <int kLanes>
@@ -36,6 +36,7 @@ class Backward {
     float4 before[kBlock / kStep][kBackwardThreads];
     float x[kBlock][kChannels], dt[kBlock][kChannels];  // dx and dΔ in their places once a token is done
     float dy[kBlock][kChannels];
+    float bias[kChannels];
     bool begins[kBlock];
   };
 
@@ -48,12 +49,15 @@ class Backward {
         segments_(segments.count),
         shared_(shared),
         first_channel_(int64_t{blockIdx.x} * kChannels),
+        b_rows_(of_group(in_, in_.b, first_channel_)),
+        c_rows_(of_group(in_, in_.c, first_channel_)),
         lane_(threadIdx.x % kLanes),
         channel_(threadIdx.x / kLanes),
         part_(args.in.shape, first_channel_ + channel_, lane_ * kStates) {
     const float* const after = segments.count > 1 ? segments.states : args.dfinal_state;
     part_.load(state_block(after, in_.shape, place_.row * segments.count + place_.segment), dstate_);
     part_.load(in_.a, a_);
+    if (threadIdx.x < kChannels) shared_.bias[threadIdx.x] = step_bias(in_, first_channel_ + threadIdx.x);
     d_ = first_channel_ + channel_ < in_.shape.channels ? in_.d[first_channel_ + channel_] : 0.f;
   }
 
@@ -85,8 +89,8 @@ class Backward {
     FourBits x[OfTokens::kCount], dt[OfTokens::kCount], dy[OfTokens::kCount], b[OfStates::kCount],
         c[OfStates::kCount];
     const bool x_fours = in_fours(in_.x, shape.channels), dt_fours = in_fours(in_.dt, shape.channels),
-               dy_fours = in_fours(args_.dy, shape.channels), b_fours = in_fours(in_.b, shape.states),
-               c_fours = in_fours(in_.c, shape.states);
+               dy_fours = in_fours(args_.dy, shape.channels), b_fours = in_fours(b_rows_, shape.states),
+               c_fours = in_fours(c_rows_, shape.states);
     OfTokens::each([&](int k, int token, int channel) {
       const int64_t width = token < tokens ? shape.channels : 0;
       x[k] = four_bits(in_.x, row + token, first_channel_ + channel, width, x_fours);
@@ -95,12 +99,14 @@ class Backward {
     });
     OfStates::each([&](int k, int token, int n) {
       const int64_t width = token < tokens ? shape.states : 0;
-      b[k] = four_bits(in_.b, row + token, n, width, b_fours);
-      c[k] = four_bits(in_.c, row + token, n, width, c_fours);
+      b[k] = four_bits(b_rows_, row + token, n, width, b_fours);
+      c[k] = four_bits(c_rows_, row + token, n, width, c_fours);
     });
     OfTokens::each([&](int k, int token, int channel) {
       *reinterpret_cast<float4*>(&shared_.x[token][channel]) = four_values(in_.x, x[k]);
-      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = four_values(in_.dt, dt[k]);
+      const float4 raw = four_values(in_.dt, dt[k]),
+                   bias = *reinterpret_cast<float4*>(&shared_.bias[channel]);
+      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = steps_of(in_, raw, bias, token < tokens);
       *reinterpret_cast<float4*>(&shared_.dy[token][channel]) = four_values(args_.dy, dy[k]);
     });
     OfStates::each([&](int k, int token, int n) {
@@ -168,7 +174,8 @@ class Backward {
     const float dy = shared_.dy[token][channel_];
     dd_ += x * dy;
     const float dx = dt * through_input + d_ * dy;
-    dt = x * through_input + through_decay;
+    dt = (x * through_input + through_decay) * step_slope(in_, dt);
+    ddt_bias_ += dt;
     x = dx;
   }
 
@@ -253,12 +260,17 @@ class Backward {
     const SelectiveShape& shape = in_.shape;
     const int64_t states = shape.channels * shape.states;
     float* const share =
-        shares_.channels + (place_.row * segments_ + place_.segment) * (states + shape.channels);
+        shares_.channels + (place_.row * segments_ + place_.segment) * (states + 2 * shape.channels);
     part_.store(share, da_);
 #pragma unroll
-    for (int step = 1; step < kLanes; step *= 2) dd_ += __shfl_xor_sync(~0u, dd_, step);
-    if (lane_ == 0 && first_channel_ + channel_ < shape.channels)
+    for (int step = 1; step < kLanes; step *= 2) {
+      dd_ += __shfl_xor_sync(~0u, dd_, step);
+      ddt_bias_ += __shfl_xor_sync(~0u, ddt_bias_, step);
+    }
+    if (lane_ == 0 && first_channel_ + channel_ < shape.channels) {
       share[states + first_channel_ + channel_] = dd_;
+      share[states + shape.channels + first_channel_ + channel_] = ddt_bias_;
+    }
     if (place_.segment == 0 && args_.dinitial_state != nullptr)
       part_.store(state_block(args_.dinitial_state, shape, place_.row), dstate_);
   }
@@ -270,10 +282,11 @@ class Backward {
   const int64_t segments_;
   Shared& shared_;
   const int64_t first_channel_;
+  const Rows b_rows_, c_rows_;
   const int lane_, channel_;  // in the channel, in the block
   const StatePart part_;
   float dstate_[kStates], a_[kStates], d_;
-  float da_[kStates] = {}, dd_ = 0.f;
+  float da_[kStates] = {}, dd_ = 0.f, ddt_bias_ = 0.f;
 };
 
 }  // namespace dm::kernels::cuda

@@ -19,6 +19,7 @@ class Forward {
     float x[kTile][kChannels];  // y in its place once a token is done
     float dt[kTile][kChannels];
     float b[kTile][kWidth], c[kTile][kWidth];
+    float bias[kChannels];
     bool begins[kTile];
   };
 
@@ -28,13 +29,16 @@ class Forward {
         place_(args.in.shape, segments),
         shared_(shared),
         first_channel_(int64_t{blockIdx.x} * kChannels),
+        b_rows_(of_group(in_, in_.b, first_channel_)),
+        c_rows_(of_group(in_, in_.c, first_channel_)),
         lane_(threadIdx.x % kLanes),
         channel_(threadIdx.x / kLanes),
         part_(args.in.shape, first_channel_ + channel_, lane_ * kStates),
         x_fours_(in_fours(in_.x, in_.shape.channels)),
         dt_fours_(in_fours(in_.dt, in_.shape.channels)),
-        b_fours_(in_fours(in_.b, in_.shape.states)),
-        c_fours_(in_fours(in_.c, in_.shape.states)) {
+        b_fours_(in_fours(b_rows_, in_.shape.states)),
+        c_fours_(in_fours(c_rows_, in_.shape.states)) {
+    if (threadIdx.x < kChannels) shared_.bias[threadIdx.x] = step_bias(in_, first_channel_ + threadIdx.x);
     const float* const starts = segments.count > 1 ? segments.states : in_.initial_state;
     part_.load(state_block(starts, in_.shape, place_.row * segments.count + place_.segment), state_);
     part_.load(in_.a, a2_);
@@ -55,7 +59,7 @@ class Forward {
       __syncthreads();
       store(t);
     }
-    if (place_.end == in_.shape.length)
+    if (place_.end == in_.shape.length && args_.final_state != nullptr)
       part_.store(state_block(args_.final_state, in_.shape, place_.row), state_);
   }
 
@@ -66,6 +70,7 @@ class Forward {
   __device__ void fetch(int64_t t) {
     const SelectiveShape& shape = in_.shape;
     const int64_t row = place_.row * shape.length + t, tokens = place_.end - t;
+    tokens_ = static_cast<int>(min(tokens, int64_t{kTile}));
     OfTokens::each([&](int k, int token, int channel) {
       const int64_t width = token < tokens ? shape.channels : 0;
       x_[k] = four_bits(in_.x, row + token, first_channel_ + channel, width, x_fours_);
@@ -73,8 +78,8 @@ class Forward {
     });
     OfStates::each([&](int k, int token, int n) {
       const int64_t width = token < tokens ? shape.states : 0;
-      b_[k] = four_bits(in_.b, row + token, n, width, b_fours_);
-      c_[k] = four_bits(in_.c, row + token, n, width, c_fours_);
+      b_[k] = four_bits(b_rows_, row + token, n, width, b_fours_);
+      c_[k] = four_bits(c_rows_, row + token, n, width, c_fours_);
     });
     if (threadIdx.x < kTile) begins_ = begins(in_, place_.row, t + threadIdx.x);
   }
@@ -82,7 +87,10 @@ class Forward {
   __device__ void arrive() {
     OfTokens::each([&](int k, int token, int channel) {
       *reinterpret_cast<float4*>(&shared_.x[token][channel]) = four_values(in_.x, x_[k]);
-      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = four_values(in_.dt, dt_[k]);
+      const float4 dt = four_values(in_.dt, dt_[k]),
+                   bias = *reinterpret_cast<float4*>(&shared_.bias[channel]);
+      // Behind the last token nothing may move the state.
+      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = steps_of(in_, dt, bias, token < tokens_);
     });
     OfStates::each([&](int k, int token, int n) {
       *reinterpret_cast<float4*>(&shared_.b[token][n]) = four_values(in_.b, b_[k]);
@@ -142,6 +150,7 @@ class Forward {
   const Place place_;
   Shared& shared_;
   const int64_t first_channel_;
+  const Rows b_rows_, c_rows_;
   const int lane_, channel_;  // in the channel, in the block
   const StatePart part_;
   float state_[kStates], a2_[kStates], d_;  // a2: a log2(e)
@@ -149,6 +158,7 @@ class Forward {
   FourBits x_[OfTokens::kCount], dt_[OfTokens::kCount], b_[OfStates::kCount],
       c_[OfStates::kCount];  // next tile
   bool begins_ = false;
+  int tokens_ = 0;  // of the next tile
 };
 
 template <int kLanes>

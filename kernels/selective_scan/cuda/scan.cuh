@@ -59,6 +59,37 @@ __device__ inline bool begins(const SelectiveInputs& in, int64_t row, int64_t t)
   return t > 0 && t < in.shape.length && ids[t] != ids[t - 1];
 }
 
+/// b or c of the group that `channel` is of.
+__device__ inline Rows of_group(const SelectiveInputs& in, Rows rows, int64_t channel) {
+  const int64_t group = channel / (in.shape.channels / in.shape.groups);
+  const int64_t bytes = rows.element == Element::kFloat32 ? 4 : 2;
+  rows.data = static_cast<const char*>(rows.data) + group * in.group_stride * bytes;
+  return rows;
+}
+
+/// Δ of what dt holds, with the channel's bias.
+__device__ inline float step_of(const SelectiveInputs& in, float dt, float bias) {
+  if (in.dt_bias == nullptr) return dt;
+  const float v = dt + bias, softplus = v > 20.f ? v : log1pf(expf(v));
+  return fminf(fmaxf(softplus, in.dt_min), in.dt_max);
+}
+/// Of four channels; 0 for a token that is not there.
+__device__ inline float4 steps_of(const SelectiveInputs& in, const float4& dt, const float4& bias,
+                                  bool there) {
+  if (!there) return {};
+  return {step_of(in, dt.x, bias.x), step_of(in, dt.y, bias.y), step_of(in, dt.z, bias.z),
+          step_of(in, dt.w, bias.w)};
+}
+/// dΔ/ddt there: the slope of softplus is 1 - e^-softplus.
+__device__ inline float step_slope(const SelectiveInputs& in, float step) {
+  if (in.dt_bias == nullptr) return 1.f;
+  return step > in.dt_min && step < in.dt_max ? -expm1f(-step) : 0.f;
+}
+/// The bias of a channel; 0 without, and behind the last.
+__device__ inline float step_bias(const SelectiveInputs& in, int64_t channel) {
+  return in.dt_bias != nullptr && channel < in.shape.channels ? in.dt_bias[channel] : 0.f;
+}
+
 /// This thread's part of [.., E, N] memory: states first, first + 1, .. of its channel.
 struct StatePart {
   int64_t at;  // of its first state in one [E, N] block

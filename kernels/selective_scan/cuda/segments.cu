@@ -13,14 +13,15 @@ constexpr int kTile = 16;  // tokens
 /// The recurrence forward: S ← decay S + input v, with input Δ x and v = B. Backward in time:
 /// dS ← decay (dS + input v), with input dy and v = C.
 template <int kLanes, bool kBack>
-__global__ void __launch_bounds__(kThreads)
-    segment_kernel(const SelectiveInputs in, const Rows inputs, const Rows vectors, const Segments segments) {
+__global__ void __launch_bounds__(kThreads) segment_kernel(const SelectiveInputs in, const Rows inputs,
+                                                           const Rows all_vectors, const Segments segments) {
   using Shape = Layout<kLanes, kThreads>;
   __shared__ float input[kTile][Shape::kChannels], dt[kTile][Shape::kChannels];
   __shared__ alignas(16) float vector[kTile][Shape::kWidth];
   __shared__ bool fresh[kTile];
   const Place place(in.shape, segments);
   const int64_t first_channel = int64_t{blockIdx.x} * Shape::kChannels;
+  const Rows vectors = of_group(in, all_vectors, first_channel);
   const int lane = threadIdx.x % kLanes, channel = threadIdx.x / kLanes;
   const StatePart part(in.shape, first_channel + channel, lane * kStates);
   float a2[kStates], state[kStates] = {}, span = 0.f;
@@ -36,7 +37,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = threadIdx.x; i < kTile * Shape::kChannels; i += kThreads) {
       const int token = i / Shape::kChannels, c = i % Shape::kChannels;
       const bool there = t + token < place.end && first_channel + c < in.shape.channels;
-      dt[token][c] = there ? read(in.dt, row + t + token, first_channel + c) : 0.f;
+      dt[token][c] = there ? step_of(in, read(in.dt, row + t + token, first_channel + c),
+                                     step_bias(in, first_channel + c))
+                           : 0.f;
       const float value = there ? read(inputs, row + t + token, first_channel + c) : 0.f;
       input[token][c] = kBack ? value : value * dt[token][c];
     }

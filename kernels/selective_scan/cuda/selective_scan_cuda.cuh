@@ -20,27 +20,33 @@ namespace dm::kernels::cuda {
 
 /// Larger states have no kernel.
 inline constexpr int64_t kSelectiveMostStates = 128;
+/// Of several groups each has a multiple of so many channels.
+inline constexpr int64_t kSelectiveGroupChannels = 64;
 
 struct SelectiveShape {
   int64_t rows, length, channels, states;  // B, L, E, N
+  int64_t groups = 1;                      // G: of channels that share B and C
 };
 
 /// A row of the batch follows the other: token t of row r is row r L + t of its matrix.
 struct SelectiveInputs {
   SelectiveShape shape;
-  Rows x, dt;                  // [B, L, E]
-  Rows b, c;                   // [B, L, N]
-  const float* a;              // [E, N]
-  const float* d;              // [E]
-  const int32_t* seq_idx;      // [B, L]
-  const float* initial_state;  // [B, E, N], or null for zero
+  Rows x, dt;                        // [B, L, E]
+  Rows b, c;                         // [B, L, N] of the first group
+  int64_t group_stride = 0;          // columns to those of the next
+  const float* a;                    // [E, N]
+  const float* d;                    // [E]
+  const float* dt_bias = nullptr;    // [E]: Δ = clamp(softplus(dt + dt_bias)); null: dt is Δ
+  float dt_min = 0.f, dt_max = 0.f;  // limits of that
+  const int32_t* seq_idx;            // [B, L]
+  const float* initial_state;        // [B, E, N], or null for zero
 };
 
 struct SelectiveForward {
   SelectiveInputs in;
   void* workspace;     // selective_forward_bytes()
   void* y;             // [B, L, E], contiguous, in the element of x
-  float* final_state;  // [B, E, N]
+  float* final_state;  // [B, E, N], or null
   float* saved;        // selective_saved_floats(), or null where no gradient will be asked for
 };
 
@@ -50,8 +56,11 @@ struct SelectiveBackward {
   Rows dy;                    // [B, L, E]
   const float* dfinal_state;  // [B, E, N], or null for zero
   void* workspace;            // selective_backward_bytes()
-  void *dx, *ddt, *db, *dc;   // contiguous, in the elements of x, dt, b and c
+  void *dx, *ddt;             // contiguous, in the elements of x and dt
+  void *db, *dc;              // in the elements of b and c, tokens dbc_stride apart, groups as b and c
+  int64_t dbc_stride;
   float *da, *dd;             // [E, N], [E]
+  float* ddt_bias = nullptr;  // [E], or null
   float* dinitial_state;      // [B, E, N], or null
 };
 

@@ -1,4 +1,4 @@
-// The Mamba-2 mixer as one operation, and a token of decoding through a block in three launches.
+// The Mamba-2 mixer as one operation, and a token of decoding through a block.
 
 #include <ATen/ATen.h>
 #include <fmt/core.h>
@@ -95,11 +95,14 @@ TEST(DecodeCuda, MixerStepWithItsProductEqualsTheCpu) {
         const Side window(normal("window", {rows, 3, channels}), dtype),
             state(normal("state", {rows, f.branches * f.heads, f.inner / f.heads, f.d_state}), at::kFloat);
         SsdMixerState on_gpu{window.gpu, state.gpu}, on_cpu{window.cpu, state.cpu};
+        DecodeChain chain;
         for (int64_t t = 0; t < 5; ++t) {
           const Side projected(normal(fmt::format("projected {}", t), {rows, f.branches * f.rows()}), dtype);
-          const at::Tensor got = ssd_mixer_step(projected.gpu, weights(gpu), gpu[7], on_gpu, f, out_proj.gpu);
+          const at::Tensor got =
+              ssd_mixer_step(projected.gpu, weights(gpu), gpu[7], on_gpu, f, out_proj.gpu, chain);
+          chain.run();
           const at::Tensor expected =
-              ssd_mixer_step(projected.cpu, weights(cpu), cpu[7], on_cpu, f, out_proj.cpu);
+              ssd_mixer_step(projected.cpu, weights(cpu), cpu[7], on_cpu, f, out_proj.cpu, chain);
           // One rounding of y and one of the product; where the launches do not serve, some more.
           expect_gpu_close(fmt::format("ssd_mixer_step {} product", short_name(dtype)), got, expected,
                            dtype == at::kBFloat16 ? 8e-3 : 1e-5);
@@ -128,11 +131,16 @@ TEST(DecodeCuda, NormWithItsProductEqualsTheCpu) {
               PendingNorm pending{h.*side, std::nullopt, std::nullopt, weight.*side, kEps};
               if (!first) pending.y = y.*side;
               if (!first && subln) pending.subln = inner.*side;
-              return norm_linear(pending, matrix.*side);
+              DecodeChain chain;
+              const NormedProduct result = norm_linear(pending, matrix.*side, chain);
+              chain.run();
+              return result;
             };
             const NormedProduct got = run(&Side::gpu), again = run(&Side::gpu), expected = run(&Side::cpu);
             expect_gpu_close("norm_linear h", got.h, expected.h, 1e-6);
-            expect_gpu_close("norm_linear product", got.product, expected.product, 8e-3);
+            // The product's input is rounded once, and so is the product; a single output may cancel.
+            expect_gpu_close(outputs == 1 ? "norm_linear single product" : "norm_linear product", got.product,
+                             expected.product, outputs == 1 ? 4e-2 : 8e-3);
             EXPECT_TRUE(same_bits(got.product.cpu(), again.product.cpu()));
           }
 }

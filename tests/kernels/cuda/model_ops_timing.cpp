@@ -189,6 +189,7 @@ void time_selective_scan(int64_t rows, int64_t channels, Element dt_element) {
                                          .ddt = pool.bytes(tokens * channels * 4),
                                          .db = pool.bytes(tokens * states * 2),
                                          .dc = pool.bytes(tokens * states * 2),
+                                         .dbc_stride = states,
                                          .da = pool.fp32(channels * states),
                                          .dd = pool.fp32(channels),
                                          .dinitial_state = nullptr};

@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
 #include "tests/model/models.h"
@@ -97,6 +99,36 @@ TEST(RecomputeCuda, ChangesNoBit) {
           }
         }
     }
+}
+
+/// ||a - b|| / ||b|| over all parameters together.
+double distance(const Parameters& a, const Parameters& b) {
+  double difference = 0, size = 0;
+  for (const auto& [name, tensor] : b) {
+    difference += (a.at(name) - tensor).to(at::kDouble).square().sum().item<double>();
+    size += tensor.to(at::kDouble).square().sum().item<double>();
+  }
+  return std::sqrt(difference / size);
+}
+
+// What is held in bfloat16 by choice moves the gradients by its rounding, and does move them.
+TEST(PrecisionCuda, EveryChoiceStaysNearFloat32) {
+  ModelConfig config = wide_config("DMD", "scalar");
+  const Parameters parameters = random_parameters(config, at::kFloat);
+  const Parameters exact = gradients(config, parameters, at::kFloat, false),
+                   usual = gradients(config, parameters, at::kBFloat16, false);
+  const double usual_distance = distance(usual, exact);
+  fmt::print("gradients, bf16 against fp32: {:.2e}", usual_distance);
+  EXPECT_LE(usual_distance, 2e-2);  // some twenty roundings of 2^-9, which differ in sign
+  for (const auto& [residual, state] :
+       std::vector<std::pair<std::string, std::string>>{{"bf16", "bf16"}, {"f32", "f32"}}) {
+    config.residual_dtype = residual, config.state_dtype = state;
+    const Parameters chosen = gradients(config, parameters, at::kBFloat16, false);
+    fmt::print(", residual {} state {}: {:.2e}", residual, state, distance(chosen, exact));
+    EXPECT_LE(distance(chosen, exact), 3e-2) << residual << " " << state;
+    EXPECT_GT(distance(chosen, usual), 0) << residual << " " << state;
+  }
+  fmt::print("\n");
 }
 
 }  // namespace

@@ -1,0 +1,296 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/error.h"
+#include "kernels/check.h"
+#include "kernels/conv/cuda/conv_cuda.cuh"
+#include "kernels/device/cuda/tensor.h"
+#include "kernels/gated_norm/cuda/gated_norm_cuda.cuh"
+#include "kernels/linear/gemm_cuda.h"
+#include "kernels/linear/linear_cuda.h"
+#include "kernels/selective_mixer/selective_mixer.h"
+#include "kernels/selective_scan/cuda/selective_scan_cuda.cuh"
+
+namespace dm::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Everything the kernels are told, from the tensors of one call. What it points to lives in `t`.
+struct Call {
+  enum { projected, conv_weight, conv_bias, dt_bias, a, d, scale, seq_idx, kInputs };
+  const at::Tensor* t;  // [kInputs]; scale may be undefined
+  const SelectiveMixerForm& form;
+
+  int64_t rows() const { return t[projected].size(0); }
+  int64_t length() const { return t[projected].size(1); }
+  int64_t tokens() const { return rows() * length(); }
+  int64_t inner() const { return form.branches * form.inner; }
+  int64_t low() const { return form.step_rank + 2 * form.d_state; }  // columns of δ | B | C of a branch
+  int64_t column_stride() const { return t[projected].stride(1); }
+  at::TensorOptions activations() const { return t[projected].options(); }
+  cuda::Element element() const { return element_of(t[projected]); }
+  const float* floats_of(int input) const {
+    return t[input].defined() ? t[input].const_data_ptr<float>() : nullptr;
+  }
+  /// [tokens, width] in the dtype of the activations.
+  at::Tensor matrix(int64_t width) const { return at::empty({tokens(), width}, activations()); }
+  /// δ | B | C of all branches.
+  at::Tensor low_matrix() const { return matrix(form.branches * low()); }
+
+  at::Tensor branch(const at::Tensor& m, int64_t i) const { return m.narrow(1, i * form.inner, form.inner); }
+  at::Tensor low_of(const at::Tensor& m, int64_t i) const { return m.narrow(1, i * low(), low()); }
+  at::Tensor rank_of(const at::Tensor& m, int64_t i) const { return m.narrow(1, i * low(), form.step_rank); }
+
+  cuda::ConvInputs conv() const {
+    return {.rows = rows(),
+            .length = length(),
+            .columns = {.branches = form.branches,
+                        .branch_stride = 2 * form.inner,
+                        .x_offset = 0,
+                        .dt_offset = 0,
+                        .inner = form.inner,
+                        .group_width = 0,
+                        .heads = 0},
+            .element = element(),
+            .width = t[conv_weight].size(1),
+            .projected = t[projected].const_data_ptr(),
+            .weight = floats_of(conv_weight),
+            .bias = floats_of(conv_bias),
+            .dt_bias = nullptr,
+            .dt_min = 0.f,
+            .dt_max = 0.f,
+            .seq_idx = t[seq_idx].const_data_ptr<int32_t>(),
+            .initial = nullptr,
+            .projected_stride = column_stride()};
+  }
+
+  cuda::SelectiveInputs scan(const at::Tensor& x, const at::Tensor& raw_steps,
+                             const at::Tensor& low_rank) const {
+    const auto rows_of = [&](const at::Tensor& m, int64_t column) {
+      return cuda::Rows{at_column(m, column), m.stride(0), element()};
+    };
+    return {.shape = {.rows = rows(),
+                      .length = length(),
+                      .channels = inner(),
+                      .states = form.d_state,
+                      .groups = form.branches},
+            .x = rows_of(x, 0),
+            .dt = rows_of(raw_steps, 0),
+            .b = rows_of(low_rank, form.step_rank),
+            .c = rows_of(low_rank, form.step_rank + form.d_state),
+            .group_stride = low(),
+            .a = floats_of(a),
+            .d = floats_of(d),
+            .dt_bias = floats_of(dt_bias),
+            .dt_min = static_cast<float>(form.dt_min),
+            .dt_max = static_cast<float>(form.dt_max),
+            .seq_idx = t[seq_idx].const_data_ptr<int32_t>(),
+            .initial_state = nullptr};
+  }
+
+  /// The gate alone: no spans.
+  cuda::GatedNormInputs gate(const at::Tensor& y) const {
+    const bool scaled = t[scale].defined();
+    return {.tokens = tokens(),
+            .branches = form.branches,
+            .inner = form.inner,
+            .spans = 0,
+            .sections = scaled ? t[scale].size(-1) : 0,
+            .scale_by_token = scaled && t[scale].dim() == 3,
+            .element = element(),
+            .y = y.const_data_ptr(),
+            .z = at_column(t[projected], form.inner),
+            .weight = nullptr,
+            .scale = floats_of(scale),
+            .eps = 0.f,
+            .z_stride = column_stride(),
+            .z_branch_stride = 2 * form.inner};
+  }
+
+  static void* at_column(const at::Tensor& matrix, int64_t begin) {
+    return static_cast<char*>(matrix.data_ptr()) + begin * matrix.element_size();
+  }
+};
+
+void run(cudaError_t error) { check_launch(error, "selective_mixer"); }
+at::Tensor bytes(const Call& call, int64_t count) { return device_bytes(count, call.t[Call::projected]); }
+
+std::string name_of(const char* matrix, int64_t branch) { return matrix + std::to_string(branch); }
+
+void keep_form(AutogradContext& context, const SelectiveMixerForm& f) {
+  context.saved_data["sizes"] = std::vector<int64_t>{f.branches, f.inner, f.step_rank, f.d_state};
+  context.saved_data["limits"] = std::vector<double>{f.dt_min, f.dt_max};
+}
+SelectiveMixerForm kept_form(AutogradContext& context) {
+  const std::vector<int64_t> n = context.saved_data["sizes"].toIntVector();
+  const std::vector<double> limits = context.saved_data["limits"].toDoubleVector();
+  return {n[0], n[1], n[2], n[3], limits[0], limits[1]};
+}
+
+class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& projected,
+                            const at::Tensor& conv_weight, const at::Tensor& conv_bias,
+                            const at::Tensor& dt_bias, const at::Tensor& a, const at::Tensor& d,
+                            const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                            const SelectiveMixerForm& form, const SelectiveMixerWeights& weights,
+                            bool gradient) {
+    const cudaStream_t stream = current_stream();
+    const at::Tensor factors = scale.value_or(at::Tensor());
+    const at::Tensor inputs[] = {projected, conv_weight, conv_bias, dt_bias, a, d, factors, seq_idx};
+    const Call call{inputs, form};
+    const at::Tensor x = call.matrix(call.inner()), low = call.low_matrix(),
+                     raw_steps = call.matrix(call.inner()), y = call.matrix(call.inner());
+    run(cuda::conv_forward({call.conv(), x.data_ptr(), nullptr}, stream));
+    for (int64_t i = 0; i < form.branches; ++i) {
+      const auto branch = static_cast<size_t>(i);
+      multiply_transposed(call.branch(x, i), weights.x_proj[branch].value, call.low_of(low, i));
+      multiply_transposed(call.rank_of(low, i), weights.dt_proj[branch].value, call.branch(raw_steps, i));
+      keep_weight(*context, weights.x_proj[branch], name_of("x_proj", i));
+      keep_weight(*context, weights.dt_proj[branch], name_of("dt_proj", i));
+    }
+    const cuda::SelectiveInputs in = call.scan(x, raw_steps, low);
+    at::Tensor states;
+    if (gradient) states = at::empty({cuda::selective_saved_floats(in.shape)}, a.options());
+    {
+      const at::Tensor workspace = bytes(call, cuda::selective_forward_bytes(in.shape));
+      run(cuda::selective_forward({.in = in,
+                                   .workspace = workspace.data_ptr(),
+                                   .y = y.data_ptr(),
+                                   .final_state = nullptr,
+                                   .saved = gradient ? states.data_ptr<float>() : nullptr},
+                                  stream));
+    }
+    at::Tensor out = at::empty({call.rows(), call.length(), call.inner()}, call.activations());
+    run(cuda::gated_norm_forward({call.gate(y), out.data_ptr(), nullptr}, stream));
+    context->save_for_backward(
+        {projected, conv_weight, conv_bias, dt_bias, a, d, factors, seq_idx, x, low, raw_steps, y, states});
+    keep_form(*context, form);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const cudaStream_t stream = current_stream();
+    const variable_list saved = context->get_saved_variables();
+    const SelectiveMixerForm form = kept_form(*context);
+    const Call call{saved.data(), form};
+    const at::Tensor *rest = saved.data() + Call::kInputs, &x = rest[0], &low = rest[1], &raw_steps = rest[2],
+                     &y = rest[3], &states = rest[4], &scale = saved[Call::scale];
+    DM_CHECK(states.defined(),
+             "selective_mixer: a gradient is asked for that the forward pass was not told of");
+    const at::Tensor dout = grads[0].contiguous();
+    const auto like = [](const at::Tensor& t) { return t.defined() ? at::empty_like(t) : at::Tensor(); };
+
+    const at::Tensor dprojected =
+        at::empty({call.rows(), call.length(), call.column_stride()}, call.activations());
+    const at::Tensor dy = like(y), dscale = like(scale);
+    {
+      const cuda::GatedNormInputs in = call.gate(y);
+      const at::Tensor workspace = bytes(call, cuda::gated_norm_workspace_bytes(in));
+      run(cuda::gated_norm_backward({.in = in,
+                                     .root = nullptr,
+                                     .dout = dout.const_data_ptr(),
+                                     .workspace = workspace.data_ptr(),
+                                     .dy = dy.data_ptr(),
+                                     .dz = Call::at_column(dprojected, form.inner),
+                                     .dweight = nullptr,
+                                     .dscale = scale.defined() ? dscale.data_ptr<float>() : nullptr},
+                                    stream));
+    }
+
+    const at::Tensor dx = like(x), draw_steps = like(raw_steps), dlow = like(low), da = like(saved[Call::a]),
+                     dd = like(saved[Call::d]), ddt_bias = like(saved[Call::dt_bias]);
+    {
+      const cuda::SelectiveInputs in = call.scan(x, raw_steps, low);
+      const at::Tensor workspace = bytes(call, cuda::selective_backward_bytes(in.shape));
+      run(cuda::selective_backward({.in = in,
+                                    .saved = states.const_data_ptr<float>(),
+                                    .dy = {dy.const_data_ptr(), dy.stride(0), call.element()},
+                                    .dfinal_state = nullptr,
+                                    .workspace = workspace.data_ptr(),
+                                    .dx = dx.data_ptr(),
+                                    .ddt = draw_steps.data_ptr(),
+                                    .db = Call::at_column(dlow, form.step_rank),
+                                    .dc = Call::at_column(dlow, form.step_rank + form.d_state),
+                                    .dbc_stride = dlow.stride(0),
+                                    .da = da.data_ptr<float>(),
+                                    .dd = dd.data_ptr<float>(),
+                                    .ddt_bias = ddt_bias.data_ptr<float>(),
+                                    .dinitial_state = nullptr},
+                                   stream));
+    }
+    for (int64_t i = 0; i < form.branches; ++i) {
+      const Weight x_proj = kept_weight(*context, name_of("x_proj", i)),
+                   dt_proj = kept_weight(*context, name_of("dt_proj", i));
+      const at::Tensor dsteps = call.branch(draw_steps, i), dlow_i = call.low_of(dlow, i);
+      multiply(dsteps, dt_proj.value, call.rank_of(dlow, i));
+      add_weight_gradient(dsteps, call.rank_of(low, i), dt_proj);
+      multiply(dlow_i, x_proj.value, call.branch(dx, i), /*add=*/true);
+      add_weight_gradient(dlow_i, call.branch(x, i), x_proj);
+    }
+
+    const at::Tensor dconv_weight = like(saved[Call::conv_weight]), dconv_bias = like(saved[Call::conv_bias]);
+    {
+      const cuda::ConvInputs in = call.conv();
+      const at::Tensor workspace = bytes(call, cuda::conv_workspace_bytes(in));
+      run(cuda::conv_backward({.in = in,
+                               .dxbc = dx.const_data_ptr(),
+                               .ddt = nullptr,
+                               .workspace = workspace.data_ptr(),
+                               .dprojected = dprojected.data_ptr(),
+                               .dweight = dconv_weight.data_ptr<float>(),
+                               .dbias = dconv_bias.data_ptr<float>(),
+                               .ddt_bias = nullptr,
+                               .dinitial = nullptr},
+                              stream));
+    }
+    return {dprojected.narrow(-1, 0, saved[Call::projected].size(-1)),
+            dconv_weight,
+            dconv_bias,
+            ddt_bias,
+            da,
+            dd,
+            dscale,
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor()};
+  }
+};
+
+}  // namespace
+
+bool selective_mixer_fuses(const at::Tensor& projected, const SelectiveMixerForm& form) {
+  return projected.is_cuda() && form.d_state <= cuda::kSelectiveMostStates &&
+         (form.branches == 1 || form.inner % cuda::kSelectiveGroupChannels == 0);
+}
+
+at::Tensor selective_mixer(const at::Tensor& projected, const SelectiveMixerWeights& w,
+                           const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                           const SelectiveMixerForm& form) {
+  DM_CHECK_FLOATING("selective_mixer", projected);
+  const int64_t rows = projected.size(0), length = projected.size(1), inner = form.branches * form.inner;
+  DM_CHECK_SHAPE("selective_mixer", projected, projected.scalar_type(), rows, length, 2 * inner);
+  DM_CHECK_SHAPE("selective_mixer", w.conv_weight, at::kFloat, inner, -1);
+  DM_CHECK_SHAPE("selective_mixer", w.conv_bias, at::kFloat, inner);
+  DM_CHECK_SHAPE("selective_mixer", w.dt_bias, at::kFloat, inner);
+  DM_CHECK_SHAPE("selective_mixer", w.a, at::kFloat, inner, form.d_state);
+  DM_CHECK_SHAPE("selective_mixer", w.d, at::kFloat, inner);
+  DM_CHECK_SHAPE("selective_mixer", seq_idx, at::kInt, rows, length);
+  const at::Tensor columns = projected.stride(2) == 1 && projected.stride(0) == length * projected.stride(1)
+                                 ? projected
+                                 : projected.contiguous();
+  std::optional<at::Tensor> factors;
+  if (scale) {
+    const at::Tensor s = scale->to(at::kFloat);
+    const bool one = s.dim() == 1 || s.numel() == s.size(-1);
+    factors = one ? s.reshape({-1}).contiguous() : s.expand({rows, length, s.size(-1)}).contiguous();
+  }
+  return SelectiveMixer::apply(columns, w.conv_weight.contiguous(), w.conv_bias.contiguous(),
+                               w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), factors,
+                               seq_idx.contiguous(), form, w, at::GradMode::is_enabled());
+}
+
+}  // namespace dm::kernels
