@@ -157,7 +157,7 @@ struct Watchdog::Impl {
     int64_t step = known.empty() ? 0 : known.front().step;
     for (const RankStatus& status : known) step = std::min(step, status.step);
     if (!judges() || step < compared_step + kStepsBetweenComparisons) return;
-    compared_step = step;
+    compared_step = step / kStepsBetweenComparisons * kStepsBetweenComparisons;  // however late the heartbeat
     const std::vector<int64_t> slow = stragglers(known);
     for (Watched& rank : ranks) {
       const bool is_slow = std::find(slow.begin(), slow.end(), rank.status.rank) != slow.end();

@@ -131,9 +131,9 @@ TEST_F(Watched, Row59_ASlowRankIsReportedWithinTwentyStepsAndLeftAlone) {
 // gets on.
 TEST_F(Watched, EvaluatingIsASignOfLife) {
   const Words program =
-      words(6, {"--eval-data", folder_ / "data/heldout", "--eval-batch", "1", "--eval-rows", "90"});
+      words(6, {"--eval-data", folder_ / "data/heldout", "--eval-batch", "1", "--eval-rows", "180"});
   const auto begin = Clock::now();
-  const Outcome outcome = run(with_rank_1("pread64:delay_enter=200000", program, "data/heldout"));
+  const Outcome outcome = run(with_rank_1("pread64:delay_enter=60000", program, "data/heldout"));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_GT(std::chrono::duration<double>(Clock::now() - begin).count(), kWatchdog + 2)
       << "nothing was proved";
