@@ -92,10 +92,13 @@ std::vector<NamedConfig> layout_configs() {
     c.norm = "layer", c.block_norm = "post", c.recompute = "block";
     c.dropout = 0.5, c.embedding_dropout = c.head_dropout = 0.25;
   });
-  for (const bool tied : {true, false})
-    add("adaptive softmax", "DM", "mamba2", "sigmoid_sum", [&](ModelConfig& c) {
-      c.cutoffs = {"20", "64", "170"}, c.tied = tied;
-    });
+  // Clusters of several ranks; frequent words of several ranks.
+  add("adaptive softmax", "DM", "mamba2", "sigmoid_sum", [](ModelConfig& c) {
+    c.cutoffs = {"20", "64", "170"};
+  });
+  add("adaptive softmax, many frequent words", "DM", "mamba2", "sigmoid_sum", [](ModelConfig& c) {
+    c.cutoffs = {"200", "230", "260"}, c.tied = false;
+  });
   add("DMSF unpacked", "DMSF", "mamba2", "token_head", [](ModelConfig& c) { c.packed = false; });
   add("DMS mamba1 unpacked", "DMS", "mamba1", "scalar", [](ModelConfig& c) { c.packed = false; });
   add("DM unpacked, W 1", "DM", "mamba2", "scalar", [](ModelConfig& c) { c.packed = false, c.d_conv = 1; });
