@@ -75,8 +75,8 @@ void BatchPasses::pass(Micro& micro, int64_t first_token) {
   micro.graph.run([&] {
     replayed = false;
     const model::LanguageModel::TrainingRows rows{seed_, micro.samples.used.squeeze(1), first_token};
-    const at::Tensor nats = model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used,
-                                            micro.mask.used, nullptr, &rows);
+    const at::Tensor nats =
+        model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used, nullptr, &rows);
     nats.backward();
     nats_.add_(nats.detach());
   });

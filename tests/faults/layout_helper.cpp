@@ -65,7 +65,7 @@ int run(int argc, char** argv) {
   if (what == "compare") return compare(folder + "/" + words.at(2), folder + "/" + words.at(3));
   dist::Environment environment(argc, argv);
   const auto number = [&](size_t from_end) { return std::stol(words.at(words.size() - from_end)); };
-  const launch::RunGroups groups(environment, {.cp = number(2), .tp = number(1)}, /*on_gpu=*/false);
+  launch::RunGroups groups(environment, {.cp = number(2), .tp = number(1)}, /*on_gpu=*/false);
   const train::RunConfig config = test::tiny_run(folder, words.at(2), 3);
   if (what == "train") return static_cast<int>(train::train(config, groups.groups()));
   return move(config, test::tiny_run(folder, words.at(3), 3), groups.groups()), 0;

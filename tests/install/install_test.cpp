@@ -55,7 +55,11 @@ TEST_F(InstallTest, RecipesAndDocumentsCome) {
   int64_t recipes = 0;
   for (const auto& entry : fs::recursive_directory_iterator(installed("share/diffmamba/recipes"))) {
     if (entry.path().extension() != ".ini") continue;
-    EXPECT_NE(output({"train", "--config", entry.path().string(), "--print-config"}), "");
+    const std::string path = entry.path().string();
+    const bool cluster = entry.path().parent_path().filename() == "clusters";
+    EXPECT_NE(output(cluster ? std::vector<std::string>{"plan", "--cluster", path, "--print-cluster", "true"}
+                             : std::vector<std::string>{"train", "--config", path, "--print-config"}),
+              "");
     ++recipes;
   }
   EXPECT_GT(recipes, 0);
