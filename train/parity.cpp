@@ -154,7 +154,10 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                              .weights = weights,
                              .activations = dtype == "bf16" ? DType::bf16 : weights});
   }
-  if (groups.traffic) run.not_planned = first_difference(run.traffic, planned);
+  AxisTraffic counted = run.traffic;
+  // How much of a cluster an adaptive softmax gathers depends on the targets in it, which no plan knows.
+  if (!model_config.cutoffs.empty()) counted.tensor = planned.tensor = Traffic();
+  if (groups.traffic) run.not_planned = first_difference(counted, planned);
   run.weights = gather_whole(parameters, parameters.owned_weights(), groups.all);
   return run;
 }

@@ -58,9 +58,10 @@ struct ParityRun {
   Tensors initial, gradients, weights;  // gradients: of the first step's mean loss
   double loss = 0;                      // of the first step, nats a target
   double last_loss = 0;
-  double clip = 1;          // the factor of the first step
-  AxisTraffic traffic;      // of this rank in all steps, where the groups count it
-  std::string not_planned;  // where that is not what step_traffic() predicts
+  double clip = 1;      // the factor of the first step
+  AxisTraffic traffic;  // of this rank in all steps, where the groups count it
+  // Where that is not what step_traffic() predicts; of an adaptive softmax it does not the tensor axis.
+  std::string not_planned;
 };
 
 /// Steps over made-up rows, each rank of `groups` its share. Leaves are of `dtype` ("f64", "f32"; "bf16":
