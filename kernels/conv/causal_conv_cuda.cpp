@@ -12,12 +12,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// x with rows that follow each other: a view of the columns of a projection, or a copy.
-at::Tensor as_columns(const at::Tensor& x) {
-  const bool follows = x.stride(2) == 1 && (x.size(0) == 1 || x.stride(0) == x.size(1) * x.stride(1));
-  return follows ? x : x.contiguous();
-}
-
 int64_t token_stride(const at::Tensor& x) { return x.size(1) == 1 ? x.stride(0) : x.stride(1); }
 
 struct Problem {

@@ -279,16 +279,9 @@ at::Tensor selective_mixer(const at::Tensor& projected, const SelectiveMixerWeig
   DM_CHECK_SHAPE("selective_mixer", w.a, at::kFloat, inner, form.d_state);
   DM_CHECK_SHAPE("selective_mixer", w.d, at::kFloat, inner);
   DM_CHECK_SHAPE("selective_mixer", seq_idx, at::kInt, rows, length);
-  const at::Tensor columns = projected.stride(2) == 1 && projected.stride(0) == length * projected.stride(1)
-                                 ? projected
-                                 : projected.contiguous();
   std::optional<at::Tensor> factors;
-  if (scale) {
-    const at::Tensor s = scale->to(at::kFloat);
-    const bool one = s.dim() == 1 || s.numel() == s.size(-1);
-    factors = one ? s.reshape({-1}).contiguous() : s.expand({rows, length, s.size(-1)}).contiguous();
-  }
-  return SelectiveMixer::apply(columns, w.conv_weight.contiguous(), w.conv_bias.contiguous(),
+  if (scale) factors = whole_scale(scale->to(at::kFloat), rows, length);
+  return SelectiveMixer::apply(as_columns(projected), w.conv_weight.contiguous(), w.conv_bias.contiguous(),
                                w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), factors,
                                seq_idx.contiguous(), form, w, at::GradMode::is_enabled());
 }

@@ -312,12 +312,6 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
   }
 };
 
-/// [S] or [B, L, S], contiguous, from whatever broadcasts to it.
-at::Tensor whole_scale(const at::Tensor& scale, int64_t rows, int64_t length) {
-  if (scale.dim() == 1 || scale.numel() == scale.size(-1)) return scale.reshape({-1}).contiguous();
-  return scale.expand({rows, length, scale.size(-1)}).contiguous();
-}
-
 }  // namespace
 
 at::Tensor ssd_mixer_cuda(const at::Tensor& projected, const SsdMixerWeights& w,
@@ -334,13 +328,10 @@ at::Tensor ssd_mixer_cuda(const at::Tensor& projected, const SsdMixerWeights& w,
   DM_CHECK_SHAPE("ssd_mixer", w.norm, at::kFloat, inner);
   DM_CHECK_SHAPE("ssd_mixer", seq_idx, at::kInt, rows, length);
   if (out_proj) DM_CHECK_SHAPE("ssd_mixer", out_proj->value, projected.scalar_type(), -1, inner);
-  const at::Tensor columns = projected.stride(2) == 1 && projected.stride(0) == length * projected.stride(1)
-                                 ? projected
-                                 : projected.contiguous();
   std::optional<at::Tensor> factors;
   if (scale) factors = whole_scale(scale->to(at::kFloat), rows, length);
   const bool gradient = at::GradMode::is_enabled();
-  return SsdMixer::apply(columns, w.conv_weight.contiguous(), w.conv_bias.contiguous(),
+  return SsdMixer::apply(as_columns(projected), w.conv_weight.contiguous(), w.conv_bias.contiguous(),
                          w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), w.norm.contiguous(),
                          factors, seq_idx.contiguous(), form, out_proj ? *out_proj : Weight(), gradient);
 }
