@@ -79,7 +79,7 @@ def exists(test):
     declared = re.compile(rf"^TEST(_F|_P)?\({suite}, {case}\)", re.M)
     for folder in (path.parent for path in (ROOT / "tests").rglob("CMakeLists.txt")):
         text = (folder / "CMakeLists.txt").read_text()
-        match = re.search(rf"dm_add_test\({kind}\s+SOURCES\s([^)]*)\)", text)
+        match = re.search(rf"(?:dm_add_test\({kind}\s+SOURCES|add_executable\({kind})\s([^)]*)\)", text)
         if match:
             sources = [folder / word for word in match[1].split() if word.endswith(".cpp")]
             return any(declared.search(source.read_text()) for source in sources)

@@ -8,6 +8,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARIES = ROOT / "build/release/bin"
+CUDA_BINARIES = ROOT / "build/cuda/bin"
 RESULTS = ROOT / "tests/results/faults.jsonl"
 ENVIRONMENT = {**os.environ, "DM_NIGHTLY": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
