@@ -3,12 +3,28 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <exception>
 #include <new>
 
 #include "core/error.h"
+#include "core/log.h"
+#include "core/process.h"
 
 namespace dm::launch {
+namespace {
+
+[[noreturn]] void end_at_once() noexcept {
+  if (!std::current_exception()) std::abort();
+  const Failure failure = current_failure();
+  const ProcessIdentity& me = process_identity();
+  log_error("{}{}", me.world > 1 ? fmt::format("rank {} on {}: ", me.rank, me.host) : "", failure.message);
+  std::_Exit(static_cast<int>(failure.code));
+}
+
+}  // namespace
+
+void end_uncaught_exceptions_as_failures() { std::set_terminate(end_at_once); }
 
 Failure current_failure() {
   try {

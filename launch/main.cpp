@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   setenv("MKL_CBWR", "AUTO,STRICT", 0);
   setenv("MKL_DYNAMIC", "FALSE", 0);
   dm::install_signal_handlers();
+  dm::launch::end_uncaught_exceptions_as_failures();
   dm::ExitCode code = dm::ExitCode::internal;
   try {
     code = dm::launch::dispatch(argc, argv);

@@ -48,9 +48,9 @@ class GpuFault : public testing::Test {
     return kernels::cuda_devices().size() >= 2 || std::getenv("NCCL_MULTI_RANK_GPU_ENABLE") != nullptr;
   }
   Words words(int ranks, const std::string& name, const Words& more = {}) const {
-    Words all = train_words(folder_.path(), name, kSteps, {"--device", "cuda"});
+    Words all = {"--device", "cuda"};
     all.insert(all.end(), more.begin(), more.end());
-    return on_ranks(ranks, all);
+    return on_ranks(ranks, train_words(folder_.path(), name, kSteps, all));
   }
   /// The run goes on from its newest checkpoint and gives the ledger of one that nothing happened to.
   void expect_exact_resume(int ranks, const std::string& name) const {
