@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
 
 #include "checkpoints/boxes.h"
@@ -14,8 +15,9 @@ namespace {
 
 constexpr int64_t kMaxPickleBytes = 64 << 20;
 constexpr size_t kMaxStack = 1 << 20;
-constexpr int64_t kMaxCopies =
-    1 << 24;  // values that memos hand out: without a bound, each could double the one before
+// Values that a pickle makes and that memos hand out: without a bound, each could double the one before.
+constexpr int64_t kMaxValues = 1 << 21;  // some 400 MB of them; a model of thousands of tensors makes 10^5
+constexpr int kMaxDepth = 32;  // of tuples and dicts in each other: copying and dropping them recurses
 
 /// What the machine's stack holds.
 struct Value {
@@ -26,6 +28,7 @@ struct Value {
   int64_t integer;
   std::string text;          // also of globals, as "module name", and of storages, their entry
   std::vector<Value> items;  // of a tuple; of a dict keys and values in turn
+  int depth = 0;             // of tuples and dicts in `items`
   ForeignTensor tensor;
 };
 using Kind = Value::Kind;
@@ -135,7 +138,10 @@ class Machine {
     return text;
   }
 
-  void push(Value value) { stack_.push_back(std::move(value)); }
+  void push(Value value) {
+    require(++values_ <= kMaxValues, "values beyond bounds");
+    stack_.push_back(std::move(value));
+  }
   Value& top() {
     require(!stack_.empty(), "an empty stack");
     return stack_.back();
@@ -147,8 +153,9 @@ class Machine {
   }
   std::vector<Value> last(size_t count) {
     require(count <= stack_.size(), "an empty stack");
-    std::vector<Value> items(stack_.end() - static_cast<std::ptrdiff_t>(count), stack_.end());
-    stack_.erase(stack_.end() - static_cast<std::ptrdiff_t>(count), stack_.end());
+    const auto begin = stack_.end() - static_cast<std::ptrdiff_t>(count);
+    std::vector<Value> items(std::make_move_iterator(begin), std::make_move_iterator(stack_.end()));
+    stack_.erase(begin, stack_.end());
     return items;
   }
   std::vector<Value> to_mark() {
@@ -159,17 +166,28 @@ class Machine {
     stack_.pop_back();
     return items;
   }
-  static Value tuple(std::vector<Value> items) { return Value(Kind::tuple, 0, "", std::move(items)); }
+  Value tuple(std::vector<Value> items) const {
+    Value value(Kind::tuple);
+    put(std::move(items), value);
+    return value;
+  }
+  void put(std::vector<Value> items, Value& into) const {
+    for (Value& item : items) {
+      into.depth = std::max(into.depth, item.depth + 1);
+      into.items.push_back(std::move(item));
+    }
+    require(into.depth <= kMaxDepth, "tuples or dicts in each other beyond bounds");
+  }
   const Value& recall(int64_t key) {
     const auto found = memo_.find(key);
     if (found == memo_.end()) refuse("a memo that was never made");
-    copies_ += count(found->second);
-    require(copies_ <= kMaxCopies, "memos beyond bounds");
+    values_ += count(found->second);
+    require(values_ <= kMaxValues, "memos beyond bounds");
     return found->second;
   }
   void remember(int64_t key) {
-    copies_ += count(top());
-    require(copies_ <= kMaxCopies, "memos beyond bounds");
+    values_ += count(top());
+    require(values_ <= kMaxValues, "memos beyond bounds");
     memo_.insert_or_assign(key, top());
   }
   static int64_t count(const Value& value) {
@@ -253,7 +271,7 @@ class Machine {
 
   void set_items(std::vector<Value> items) {
     require(items.size() % 2 == 0 && top().kind == Kind::dict, "items for something other than a dict");
-    for (Value& item : items) top().items.push_back(std::move(item));
+    put(std::move(items), top());
   }
 
   const std::string& pickle_;
@@ -263,7 +281,7 @@ class Machine {
   size_t at_ = 0;
   std::vector<Value> stack_;
   std::map<int64_t, Value> memo_;
-  int64_t copies_ = 0;
+  int64_t values_ = 0;
 };
 
 }  // namespace

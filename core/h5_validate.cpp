@@ -159,8 +159,8 @@ void check_in_child(const std::vector<std::string>& paths, const std::function<v
   if (verdict == "+") return;
   DM_REQUIRE(verdict.size() > 3 && verdict[0] == '-', ExitCode::bad_data,
              "{}: libhdf5 ended the process that read it: {}", path, kRemedy);
-  const auto byte = [&](size_t at) { return static_cast<unsigned char>(verdict[at]); };
-  throw Error(static_cast<ExitCode>(byte(1)), verdict.substr(3), __FILE__, __LINE__, "", byte(2));
+  const auto code = static_cast<unsigned char>(verdict[1]), number = static_cast<unsigned char>(verdict[2]);
+  throw Error(static_cast<ExitCode>(code), verdict.substr(3), __FILE__, __LINE__, "", number);
 }
 
 void validate_h5_in_child(const std::vector<std::string>& paths) {

@@ -14,6 +14,7 @@ namespace dm::data {
 namespace {
 
 constexpr int64_t kMaxIds = int64_t{1} << 24;
+constexpr int64_t kMaxIdsPerToken = 16, kFreeIds = 4096;  // ids without a token take memory too
 
 /// ByteLevel writes a byte as one character: itself where it is visible Latin-1, the next free one from
 /// U+0100 on where it is not.
@@ -127,6 +128,7 @@ class Reader {
     read_pre_tokenizer(root_["pre_tokenizer"]);
     if (!byte_level_) root_["pre_tokenizer"].refuse("a list without ByteLevel at its end");
     check_decoder(root_["decoder"]);
+    count_tokens();
     read_vocabulary(root_["model"]);
     read_added_tokens();
     return {nfc_,      std::move(stages_), prefix_blank_,           std::move(raw_), std::move(normalised_),
@@ -163,9 +165,15 @@ class Reader {
     check_decoder(items[0]);
   }
 
+  void count_tokens() {
+    const Json& vocab = root_["model"]["vocab"].json;
+    const auto tokens = static_cast<int64_t>(vocab.size() + root_["added_tokens"].json.size());
+    ids_ = std::min(kMaxIds, kMaxIdsPerToken * tokens + kFreeIds);
+  }
+
   void set_text(int64_t id, std::string text, const std::string& where) {
-    DM_REQUIRE(id >= 0 && id < kMaxIds, ExitCode::bad_data, "{}: id {} is outside 0 .. {}", where, id,
-               kMaxIds - 1);
+    DM_REQUIRE(id >= 0 && id < ids_, ExitCode::bad_data,
+               "{}: id {} is outside 0 .. {}, which is a lot for so few tokens", where, id, ids_ - 1);
     if (static_cast<size_t>(id) >= texts_.size()) texts_.resize(static_cast<size_t>(id) + 1);
     texts_[static_cast<size_t>(id)] = std::move(text);
   }
@@ -247,6 +255,7 @@ class Reader {
 
   Json json_;
   Part root_;
+  int64_t ids_ = 0;  // all are below
   bool nfc_ = false, byte_level_ = false, prefix_blank_ = false;
   std::vector<SplitStage> stages_;
   std::vector<AddedToken> raw_, normalised_;

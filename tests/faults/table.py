@@ -31,17 +31,39 @@ def rows():
 def results():
     """Per row and test the lines of its newest revision."""
     found = {}
-    for path in sorted((ROOT / "tests/results").glob("*.jsonl")):
-        for text in path.read_text().splitlines():
-            line = json.loads(text)
-            if "row" not in line:  # of tests/e2e/ledger_trials.cpp
-                line = {"row": 46, "test": "nightly:ledger", "trials": 1, "outcome": "ok" if line["ok"] else "failed",
-                        "revision": line["revision"]}
-            lines = found.setdefault((line["row"], line["test"]), [])
-            if lines and lines[-1]["revision"] != line["revision"]:
-                lines.clear()
-            lines.append(line)
+    for line in lines_of("faults") + [of_ledger_trials(line) for line in lines_of("ledger")]:
+        lines = found.setdefault((line["row"], line["test"]), [])
+        if lines and lines[-1]["revision"] != line["revision"]:
+            lines.clear()
+        lines.append(line)
+    for line in lines_of("fuzz"):  # minutes of every revision count, findings of the newest
+        row = found.setdefault((45, "nightly:fuzz"), [{"trials": 0, "outcome": "ok"}])[0]
+        row["trials"] += line["executions"]
+    if any(target["open"] for target in fuzzed().values()):
+        found[45, "nightly:fuzz"][0]["outcome"] = "failed"
     return found
+
+
+def lines_of(name):
+    path = ROOT / f"tests/results/{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def of_ledger_trials(line):
+    """A line of tests/e2e/ledger_trials.cpp, which knows nothing of rows."""
+    return {"row": 46, "test": "nightly:ledger", "trials": 1, "outcome": "ok" if line["ok"] else "failed",
+            "revision": line["revision"]}
+
+
+def fuzzed():
+    """Of each target minutes, executions and findings of all runs, and the findings of its last one."""
+    targets = {}
+    for line in lines_of("fuzz"):
+        target = targets.setdefault(line["target"], {"minutes": 0, "executions": 0, "findings": 0})
+        for key in target.keys() & line.keys():
+            target[key] += line[key]
+        target["open"] = line["findings"]
+    return dict(sorted(targets.items()))
 
 
 def table():
@@ -56,6 +78,9 @@ def table():
             f"{failed} failed" if failed else "not run" if not lines else
             "as it should be" + ("; not run: " + ", ".join(f"`{test}`" for test in missing) if missing else ""))
         text.append(f"| {row.number} | {row.fault} | {row.how} | {trials:,} | {outcome} |\n")
+    text += ["\n| fuzzed (row 45) | minutes | executions | findings, all runs | in the last run |\n", "| --- | --- | --- | --- | --- |\n"]
+    text += [f"| {name} | {sums['minutes']:.0f} | {sums['executions']:,} | {sums['findings']} | {sums['open']} |\n"
+             for name, sums in fuzzed().items()]
     return "".join(text)
 
 
