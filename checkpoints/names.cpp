@@ -12,7 +12,7 @@ namespace dm::checkpoints {
 namespace {
 
 constexpr std::string_view kStep = "step_", kTemporary = ".tmp-", kTrash = ".trash-", kProbe = ".probe-",
-                           kCorrupt = "corrupt-";
+                           kCorrupt = "corrupt-", kMemory = "diffmamba-";
 
 bool take(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
@@ -89,6 +89,15 @@ std::optional<int64_t> parse_corrupt_name(std::string_view name) {
   return rest ? step : std::nullopt;
 }
 
+std::string memory_name(std::string_view nonce, std::string_view host) {
+  return fmt::format("{}{}.{}", kMemory, nonce, host);
+}
+bool is_memory_name(std::string_view name, std::string_view host) {
+  constexpr size_t kNonce = 16;
+  return take(name, kMemory) && name.size() > kNonce && is_nonce(name.substr(0, kNonce)) &&
+         name[kNonce] == '.' && name.substr(kNonce + 1) == host;
+}
+
 std::string probe_name(int64_t rank) { return fmt::format("{}{}", kProbe, rank); }
 std::string new_lock_name(std::string_view nonce) { return fmt::format("{}.{}", kLockName, nonce); }
 
@@ -99,9 +108,9 @@ bool is_leftover_name(std::string_view name) {
 }
 bool is_run_leftover_name(std::string_view name) {
   if (take(name, kLockName)) return take(name, ".") && is_nonce(name);
-  // The two small files of a run folder that are replaced as a whole, as core/files.h does it.
-  return (take(name, kLatestName) || take(name, kFailuresName)) && take(name, ".tmp-") &&
-         take_number(name, 1, kMaxStep) && name.empty();
+  // The small files of a run folder that are replaced as a whole, as core/files.h does it.
+  return (take(name, kLatestName) || take(name, kFailuresName) || take(name, kMemoryName)) &&
+         take(name, ".tmp-") && take_number(name, 1, kMaxStep) && name.empty();
 }
 
 bool is_tensor_name(std::string_view name) {

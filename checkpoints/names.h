@@ -15,6 +15,7 @@ inline constexpr const char* kCommitName = "COMMIT";
 inline constexpr const char* kLockName = "LOCK";
 inline constexpr const char* kLatestName = "latest";
 inline constexpr const char* kFailuresName = "failures.json";  // train/failures.h
+inline constexpr const char* kMemoryName = "memory";           // memory_store.h
 inline constexpr const char* kDirectoryName = "checkpoints";   // inside the run directory
 
 inline constexpr int64_t kMaxStep = 999'999'999'999'999;
@@ -37,6 +38,10 @@ std::string trash_name(int64_t step, std::string_view nonce);
 std::string corrupt_name(int64_t step, int64_t number);
 std::optional<int64_t> parse_corrupt_name(std::string_view name);  // the step
 
+/// "diffmamba-<nonce>.<host>": of a run's snapshots in the memory of one host, the nonce that of RUN/memory.
+std::string memory_name(std::string_view nonce, std::string_view host);
+bool is_memory_name(std::string_view name, std::string_view host);
+
 /// ".probe-<rank>": written and removed at the start, to see that one can.
 std::string probe_name(int64_t rank);
 
@@ -44,7 +49,7 @@ std::string probe_name(int64_t rank);
 std::string new_lock_name(std::string_view nonce);
 
 /// What a killed job may leave in the checkpoints' directory and in the run directory: the names above, and
-/// "latest.tmp-<pid>", "failures.json.tmp-<pid>" (core/files.h).
+/// "latest.tmp-<pid>", "failures.json.tmp-<pid>", "memory.tmp-<pid>" (core/files.h).
 bool is_leftover_name(std::string_view name);
 bool is_run_leftover_name(std::string_view name);
 

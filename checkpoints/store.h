@@ -21,8 +21,10 @@ namespace dm::checkpoints {
 
 struct StoreConfig {
   int64_t keep_last = 3;
-  int64_t keep_every = 0;      // steps; 0: only the last ones
-  int64_t ranks_per_file = 0;  // 0: one file a host
+  int64_t keep_every = 0;             // steps; 0: only the last ones
+  int64_t ranks_per_file = 0;         // 0: one file a host
+  int64_t memory_snapshot_every = 0;  // steps
+  std::string memory_dir = "/dev/shm";
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
@@ -31,6 +33,13 @@ struct StoreConfig {
       Range{0, 1e15}, Affects::output);
     v("ranks_per_file", self.ranks_per_file,
       "ranks that write one checkpoint file together; 0: all of a host", Range{0, 1e6}, Affects::speed);
+    v("memory_snapshot_every", self.memory_snapshot_every,
+      "steps between two snapshots in the memory of the hosts, each with a copy on another host, from which "
+      "a run goes "
+      "on when a rank or one host was lost; 0: none",
+      Range{0, 1e12}, Affects::output);
+    v("memory_dir", self.memory_dir, "directory in the memory of every host that they lie in",
+      Affects::output);
   }
 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iterator>
 #include <map>
+#include <memory>
 
 #include "checkpoints/boxes.h"
 #include "checkpoints/directory.h"
@@ -15,20 +16,25 @@ namespace {
 
 constexpr int64_t kMaxPickleBytes = 64 << 20;
 constexpr size_t kMaxStack = 1 << 20;
-// Values that a pickle makes and that memos hand out: without a bound, each could double the one before.
 constexpr int64_t kMaxValues = 1 << 21;  // some 400 MB of them; a model of thousands of tensors makes 10^5
-constexpr int kMaxDepth = 32;  // of tuples and dicts in each other: copying and dropping them recurses
+constexpr int kMaxDepth = 32;            // of tuples and dicts in each other: dropping them recurses
 
 /// What the machine's stack holds.
 struct Value {
   enum class Kind { none, boolean, integer, text, global, tuple, dict, mark, storage, tensor };
-  explicit Value(Kind of, int64_t number = 0, std::string words = "", std::vector<Value> parts = {})
-      : kind(of), integer(number), text(std::move(words)), items(std::move(parts)) {}
+  explicit Value(Kind of, int64_t number = 0, std::string words = "")
+      : kind(of), integer(number), text(std::move(words)) {}
+  const std::vector<Value>& items() const {
+    static const std::vector<Value> none;
+    return shared ? *shared : none;
+  }
   Kind kind;
   int64_t integer;
-  std::string text;          // also of globals, as "module name", and of storages, their entry
-  std::vector<Value> items;  // of a tuple; of a dict keys and values in turn
-  int depth = 0;             // of tuples and dicts in `items`
+  std::string text;  // also of globals, as "module name", and of storages, their entry
+  // Of a tuple; of a dict keys and values in turn. Shared with copies in memos: otherwise a few bytes of
+  // pickle could double a value again and again.
+  std::shared_ptr<std::vector<Value>> shared;
+  int depth = 0;  // of tuples and dicts in it
   ForeignTensor tensor;
 };
 using Kind = Value::Kind;
@@ -139,8 +145,14 @@ class Machine {
   }
 
   void push(Value value) {
-    require(++values_ <= kMaxValues, "values beyond bounds");
+    made(weight(value));
     stack_.push_back(std::move(value));
+  }
+  /// Of a copy: texts are copied too.
+  static int64_t weight(const Value& value) { return 1 + static_cast<int64_t>(value.text.size() / 128); }
+  void made(int64_t values) {
+    values_ += values;
+    require(values_ <= kMaxValues, "values beyond bounds");
   }
   Value& top() {
     require(!stack_.empty(), "an empty stack");
@@ -166,36 +178,31 @@ class Machine {
     stack_.pop_back();
     return items;
   }
-  Value tuple(std::vector<Value> items) const {
+  Value tuple(std::vector<Value> items) {
     Value value(Kind::tuple);
     put(std::move(items), value);
     return value;
   }
-  void put(std::vector<Value> items, Value& into) const {
+  void put(std::vector<Value> items, Value& into) {
+    if (into.shared.use_count() != 1) {  // none yet, or one that a memo has too
+      made(static_cast<int64_t>(into.items().size()));
+      into.shared = std::make_shared<std::vector<Value>>(into.items());
+    }
     for (Value& item : items) {
       into.depth = std::max(into.depth, item.depth + 1);
-      into.items.push_back(std::move(item));
+      into.shared->push_back(std::move(item));
     }
     require(into.depth <= kMaxDepth, "tuples or dicts in each other beyond bounds");
   }
   const Value& recall(int64_t key) {
     const auto found = memo_.find(key);
     if (found == memo_.end()) refuse("a memo that was never made");
-    values_ += count(found->second);
-    require(values_ <= kMaxValues, "memos beyond bounds");
     return found->second;
   }
   void remember(int64_t key) {
-    values_ += count(top());
-    require(values_ <= kMaxValues, "memos beyond bounds");
+    made(weight(top()));
     memo_.insert_or_assign(key, top());
   }
-  static int64_t count(const Value& value) {
-    int64_t values = 1;
-    for (const Value& item : value.items) values += count(item);
-    return values;
-  }
-
   Value global(const std::string& name) const {
     for (const char* known :
          {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
@@ -206,7 +213,7 @@ class Machine {
 
   /// ('storage', type, key, device, elements)
   Value storage(const Value& id) const {
-    const auto& parts = id.items;
+    const auto& parts = id.items();
     require(id.kind == Kind::tuple && parts.size() == 5 && parts[0].text == "storage" &&
                 parts[1].kind == Kind::global && parts[2].kind == Kind::text &&
                 parts[4].kind == Kind::integer,
@@ -230,7 +237,7 @@ class Machine {
   void reduce() {
     const Value arguments = pop(), function = pop();
     require(function.kind == Kind::global && arguments.kind == Kind::tuple, "a call of something unknown");
-    const std::vector<Value>& items = arguments.items;
+    const std::vector<Value>& items = arguments.items();
     if (function.text == "collections OrderedDict") {
       require(items.empty(), "an OrderedDict made of something");
       return push(Value(Kind::dict));
@@ -247,11 +254,11 @@ class Machine {
   Value tensor(const std::vector<Value>& items) const {
     require(items.size() >= 4 && items[0].kind == Kind::storage && items[1].kind == Kind::integer &&
                 items[2].kind == Kind::tuple && items[3].kind == Kind::tuple &&
-                items[2].items.size() == items[3].items.size(),
+                items[2].items().size() == items[3].items().size(),
             "a tensor of other parts");
     Value value(Kind::tensor);
     value.tensor = items[0].tensor;
-    for (const Value& extent : items[2].items) {
+    for (const Value& extent : items[2].items()) {
       require(extent.kind == Kind::integer, "a shape of something other than numbers");
       value.tensor.shape.push_back(extent.integer);
     }
@@ -261,7 +268,7 @@ class Machine {
             "a tensor beyond its storage");
     int64_t stride = 1;
     for (size_t d = value.tensor.shape.size(); d-- > 0;) {
-      require(value.tensor.shape[d] == 1 || items[3].items[d].integer == stride,
+      require(value.tensor.shape[d] == 1 || items[3].items()[d].integer == stride,
               "a tensor that is not contiguous");
       stride *= value.tensor.shape[d];
     }
@@ -306,12 +313,13 @@ ForeignTensors open_torch_state_dict(const std::string& path) {
 
   const Value dict = Machine(text, path, entries, prefix).run();
   const int64_t number = tensors.add_file(std::move(file));
-  for (size_t i = 0; i + 1 < dict.items.size(); i += 2) {
-    DM_REQUIRE(dict.items[i].kind == Kind::text && dict.items[i + 1].kind == Kind::tensor, ExitCode::bad_data,
+  const std::vector<Value>& items = dict.items();
+  for (size_t i = 0; i + 1 < items.size(); i += 2) {
+    DM_REQUIRE(items[i].kind == Kind::text && items[i + 1].kind == Kind::tensor, ExitCode::bad_data,
                "{}: holds something besides tensors by name", path);
-    ForeignTensor tensor = dict.items[i + 1].tensor;
+    ForeignTensor tensor = items[i + 1].tensor;
     tensor.file = number;
-    tensors.add(dict.items[i].text, std::move(tensor));
+    tensors.add(items[i].text, std::move(tensor));
   }
   return tensors;
 }

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "checkpoints/directory.h"
+#include "checkpoints/host_files.h"
 #include "checkpoints/names.h"
 #include "checkpoints/plan.h"
 #include "checkpoints/vote.h"
@@ -27,12 +28,14 @@ constexpr int64_t kRoomForTheRest = 1 << 20;
 /// One save as one rank sees it. Members are called in the order they stand in.
 class Save {
  public:
-  Save(const std::string& directory, int64_t step, const RankFiles& files, Collectives& group)
+  Save(const std::string& directory, int64_t step, const RankFiles& files, Collectives& group, DirectoryOf of)
       : directory_(directory),
         step_(step),
         files_(files),
         group_(group),
-        file_(files.file_of_rank[group.rank()]) {}
+        of_each_host_(of == DirectoryOf::each_host),
+        file_(files.file_of_rank[group.rank()]),
+        commits_(of_each_host_ ? files.leads(group.rank()) : group.rank() == 0) {}
 
   void run(const std::vector<Piece>& pieces, const Json& meta, const std::function<void()>& before_commit) {
     plan_ = make_plan(step_, vote(group_, [&] { return piece_list(pieces); }), files_.file_of_rank);
@@ -41,19 +44,22 @@ class Save {
       vote(group_, [&] { return make_directory(); });
       take_layouts(vote(group_, [&] { return files_.leads(group_.rank()) ? create_file() : std::string(); }));
       take_hashes(vote(group_, [&] { return write_pieces(pieces); }));
-      vote_of_rank_0(group_, [&] { return commit(meta, before_commit); });
+      if (of_each_host_) copy_to_next_host();
+      vote(group_, [&] { return commits_ ? commit(meta, before_commit) : std::string(); });
     } catch (...) {
-      if (group_.rank() == 0) remove_temporary();  // the vote is over: nobody writes there any more
+      if (commits_) remove_temporary();  // the vote is over: nobody writes there any more
       throw;
     }
   }
 
  private:
+  int64_t host_before() const { return (file_ + files_.files - 1) % files_.files; }
+  bool lies_here(int64_t file) const { return !of_each_host_ || file == file_ || file == host_before(); }
   std::string shard_path() const { return temporary_ + "/" + shard_name(file_, files_.files); }
 
   std::string make_directory() {
     if (files_.leads(group_.rank())) require_space();
-    if (group_.rank() == 0) {
+    if (commits_) {
       DM_FAILPOINT("save.before_mkdir");
       DM_SYS(mkdir(temporary_.c_str(), 0777), "make directory", temporary_);
       DM_FAILPOINT("save.after_mkdir");
@@ -64,7 +70,9 @@ class Save {
   /// A full disk found here costs nothing; fallocate makes sure of it later.
   void require_space() const {
     int64_t needed = kRoomForTheRest;
-    for (const auto& source : plan_.sources) needed += plan_.stored(source).size_bytes + kRoomPerPiece;
+    for (const auto& source : plan_.sources)
+      if (const auto& stored = plan_.stored(source); lies_here(stored.file))
+        needed += stored.size_bytes + kRoomPerPiece;
     const int64_t free = free_bytes(directory_);
     DM_REQUIRE(free >= needed, ExitCode::io,
                "{}: a checkpoint of step {} needs {} bytes, {} are free; free space there or choose another "
@@ -137,6 +145,25 @@ class Save {
     }
   }
 
+  /// So that the loss of one host loses nothing.
+  void copy_to_next_host() {
+    std::string problem;
+    if (files_.files > 1 && commits_) {
+      const std::vector<int64_t> leaders = files_.leaders();
+      const int64_t next = (file_ + 1) % files_.files, before = host_before();
+      const auto transfer = [&](int64_t file, int64_t host) {
+        const Manifest::File& named = plan_.manifest.files[static_cast<size_t>(file)];
+        return Transfer{temporary_ + "/" + named.name, named.size_bytes, leaders[static_cast<size_t>(host)]};
+      };
+      problem = exchange_files(transfer(file_, next), transfer(before, before), group_);
+    }
+    vote(group_, [&] {
+      DM_REQUIRE(problem.empty(), ExitCode::io, "{}", problem);
+      return std::string();
+    });
+    DM_FAILPOINT("save.after_copy");
+  }
+
   std::string commit(const Json& meta, const std::function<void()>& before_commit) {
     plan_.manifest.meta = meta;
     const std::string text = to_text(plan_.manifest);
@@ -165,7 +192,9 @@ class Save {
   const int64_t step_;
   const RankFiles& files_;
   Collectives& group_;
+  const bool of_each_host_;
   const int64_t file_;
+  const bool commits_;  // does what one rank does for a directory
   SavePlan plan_;
   std::string temporary_;
 };
@@ -195,11 +224,20 @@ bool RankFiles::leads(int64_t rank) const {
   return true;
 }
 
+std::vector<int64_t> RankFiles::leaders() const {
+  std::vector<int64_t> ranks(static_cast<size_t>(files), -1);
+  for (size_t r = 0; r < file_of_rank.size(); ++r) {
+    int64_t& leader = ranks[static_cast<size_t>(file_of_rank[r])];
+    if (leader < 0) leader = static_cast<int64_t>(r);
+  }
+  return ranks;
+}
+
 void write_checkpoint(const std::string& directory, int64_t step, const std::vector<Piece>& pieces,
                       const Json& meta, const RankFiles& files, Collectives& group,
-                      const std::function<void()>& before_commit) {
+                      const std::function<void()>& before_commit, DirectoryOf of) {
   DM_CHECK(step >= 0 && step <= kMaxStep, "step {} is beyond the format", step);
-  Save(directory, step, files, group).run(pieces, meta, before_commit);
+  Save(directory, step, files, group, of).run(pieces, meta, before_commit);
 }
 
 }  // namespace dm::checkpoints

@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/numbers.h"
 #include "launch/command.h"
+#include "launch/plan_failures.h"
 #include "model/config.h"
 #include "model/cost.h"
 #include "train/plan/planner.h"
@@ -26,6 +27,8 @@ struct PlanOptions {
   bool json = false;
   bool print_cluster = false;
   bool sensitivity = false;
+  bool failures = false;
+  int64_t failure_runs = 200;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
@@ -41,6 +44,11 @@ struct PlanOptions {
     v("json", self.json, "print JSON");
     v("sensitivity", self.sensitivity,
       "show also what becomes of the best layouts when an assumption about the cluster is wrong");
+    v("failures", self.failures,
+      "show also how much of the time remains as training when GPUs fail, for the ways to go on after that; "
+      "the "
+      "cluster's file says how often they fail");
+    v("failure_runs", self.failure_runs, "runs that are simulated for each of them", Range{1, 1e6});
     v("print_cluster", self.print_cluster, "print the cluster as an INI file to edit, and nothing else");
   }
 };
@@ -153,7 +161,7 @@ class PlanCommand final : public Command {
       best.push_back(some.front());
       plans.insert(plans.end(), some.begin(), some.end());
     }
-    options_.json ? print_json(plans, cluster) : print_tables(plans, best, cluster);
+    options_.json ? print_json(plans, best, cluster) : print_tables(plans, best, cluster);
     return ExitCode::ok;
   }
 
@@ -200,15 +208,19 @@ class PlanCommand final : public Command {
     for (const train::Plan& plan : plans) print_line(plan);
     for (const train::Plan& plan : best) print_details(plan);
     if (options_.sensitivity) print_sensitivity(best, cluster);
+    if (options_.failures)
+      for (const train::Plan& plan : best) print_failures(plan, cluster, options_.failure_runs);
     print_assumptions(cluster);
   }
 
-  void print_json(const std::vector<train::Plan>& plans, train::Cluster cluster) const {
-    FieldTable table;
-    table.add("cluster", cluster);
-    Json json = table.to_json();
+  void print_json(const std::vector<train::Plan>& plans, const std::vector<train::Plan>& best,
+                  train::Cluster cluster) const {
+    Json json = cluster.table().to_json();
     json["parameters"] = model::parameter_count(config_.model);
     for (const train::Plan& plan : plans) json["plans"].push_back(plan.json());
+    if (options_.failures)
+      for (const train::Plan& plan : best)
+        json["goodput"].push_back(failures_json(plan, cluster, options_.failure_runs));
     fmt::print("{}\n", json.dump(2));
   }
 

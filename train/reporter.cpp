@@ -155,10 +155,12 @@ void Reporter::tasks(int64_t step, const TaskResults& results) {
 void Reporter::saved(const Saver::Outcome& save) {
   if (!voice_) return;
   const auto bytes = static_cast<double>(save.bytes);
-  voice_->metrics.append(OrderedJson{
-      {"step", save.step},
-      {"save", {{"wait_ms", save.wait_seconds * 1e3}, {"seconds", save.seconds}, {"bytes", save.bytes}}}}
-                             .dump());
+  voice_->metrics.append(
+      OrderedJson{{"step", save.step},
+                  {save.in_memory ? "snapshot" : "save",
+                   {{"wait_ms", save.wait_seconds * 1e3}, {"seconds", save.seconds}, {"bytes", save.bytes}}}}
+          .dump());
+  if (save.in_memory) return;
   log_info("step {}  saved in {:.2f} s ({:.2f} GB/s a rank); training waited {:.0f} ms", save.step,
            save.seconds, bytes / save.seconds * 1e-9, save.wait_seconds * 1e3);
 }

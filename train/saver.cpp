@@ -16,19 +16,31 @@ Saver::~Saver() {
 }
 
 void Saver::start(int64_t step, const Json& meta) {
+  begin(step, /*in_memory=*/false,
+        [this, step, meta](const auto& pieces) { store_.save(step, pieces, meta); });
+}
+
+void Saver::start_snapshot(checkpoints::MemoryStore& memory, int64_t step, const Json& meta) {
+  begin(step, /*in_memory=*/true,
+        [&memory, step, meta](const auto& pieces) { memory.save(step, pieces, meta); });
+}
+
+void Saver::begin(int64_t step, bool in_memory, Write write) {
   DM_CHECK(!in_flight(), "a save of step {} while that of step {} is in flight", step, outcome_.step);
   const Stopwatch time;
   if (!snapshot_) snapshot_.emplace(parameters_, optimizer_, HostState::OnCpu::a_copy);
   snapshot_->begin_pull();
   error_ = nullptr;
   done_ = false;
-  outcome_ = {.step = step, .bytes = snapshot_->size_bytes(), .wait_seconds = time.seconds(), .seconds = 0};
-  writer_ = std::thread([this, meta, time] {
+  outcome_ = {.step = step,
+              .bytes = snapshot_->size_bytes(),
+              .wait_seconds = time.seconds(),
+              .seconds = 0,
+              .in_memory = in_memory};
+  writer_ = std::thread([this, write = std::move(write), time] {
     try {
       snapshot_->finish_pull();
-      store_.save(outcome_.step,
-                  owns_ ? snapshot_->pieces(HostState::Purpose::store) : std::vector<checkpoints::Piece>{},
-                  meta);
+      write(owns_ ? snapshot_->pieces(HostState::Purpose::store) : std::vector<checkpoints::Piece>{});
     } catch (...) {
       error_ = std::current_exception();
     }

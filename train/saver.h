@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <thread>
 
+#include "checkpoints/memory_store.h"
 #include "checkpoints/store.h"
 #include "train/host_state.h"
 
@@ -25,6 +27,8 @@ class Saver {
 
   /// Copies the state and begins to write it. All ranks call it, none while one of them is in_flight().
   void start(int64_t step, const Json& meta);
+  /// The same into the memory of the hosts.
+  void start_snapshot(checkpoints::MemoryStore& memory, int64_t step, const Json& meta);
   /// What the current stream is given from here on may change the state. To be called before each update.
   void hold_updates();
 
@@ -37,11 +41,17 @@ class Saver {
     int64_t bytes;        // of this rank
     double wait_seconds;  // that start() took
     double seconds;       // from start() to the commit
+    bool in_memory;
   };
+  /// Of the save in flight, or the last one.
+  const Outcome& outcome() const { return outcome_; }
   /// Waits for the save in flight and says what became of it, or throws what it threw.
   Outcome finish();
 
  private:
+  using Write = std::function<void(const std::vector<checkpoints::Piece>& pieces)>;
+  void begin(int64_t step, bool in_memory, Write write);
+
   checkpoints::Store& store_;
   FlatParameters& parameters_;
   const ShardedOptimizer& optimizer_;

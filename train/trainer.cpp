@@ -24,6 +24,7 @@
 #include "train/rows.h"
 #include "train/run_data.h"
 #include "train/saver.h"
+#include "train/snapshots.h"
 #include "train/state.h"
 #include "train/step_guard.h"
 #include "train/step_runner.h"
@@ -54,6 +55,7 @@ class Trainer {
  private:
   ExitCode loop(Reporter& reporter);
   std::optional<Meta> restore();
+  Meta take_state(const checkpoints::Summary& from, const LoadPieces& load);
   void take_weights();
   void start_data(const std::optional<Meta>& stored);
 
@@ -69,10 +71,12 @@ class Trainer {
   void measure_difference_if_due(Reporter& reporter) const;
   void save_if_due(const StepFacts& facts, Reporter& reporter);
   void save_and_wait(Reporter& reporter);
+  Meta meta() const;
   void begin_save();
   void end_save(Reporter& reporter);
   void trace_step();
   bool speaks() const { return groups_.all.rank() == 0; }
+  int64_t owned_bytes();
 
   const RunConfig& config_;
   Groups groups_;
@@ -83,6 +87,7 @@ class Trainer {
   Failures failures_;
   StepRunner step_;
   Saver saver_;
+  Snapshots snapshots_;
   StepGuard guard_;
   Trace trace_;
   Progress progress_;
@@ -150,11 +155,13 @@ ExitCode Trainer::run() {
   if (finished()) {
     log_info("{}: complete at step {}; raise --steps, --tokens or --minutes to go on", config_.train.run_dir,
              progress_.step);
+    snapshots_.remove();
     return ExitCode::ok;
   }
   Reporter reporter(config_, progress_, groups_.all.size(), speaks());
   try {
     const ExitCode code = loop(reporter);
+    snapshots_.remove();
     trace_.finish();
     reporter.ended(code == ExitCode::ok ? "done" : "saved");
     return code;
@@ -258,16 +265,19 @@ void Trainer::measure_difference_if_due(Reporter& reporter) const {
 
 // ---- checkpoints ----
 
+Meta Trainer::meta() const {
+  return {.progress = progress_,
+          .updates = step_.optimizer().updates(),
+          .guard = guard_.state(),
+          .config = RunConfig(config_).table().to_json(),
+          .data = data_identity_,
+          .program = program_version(),
+          .world = groups_.all.size()};
+}
+
 void Trainer::begin_save() {
-  const Meta meta{.progress = progress_,
-                  .updates = step_.optimizer().updates(),
-                  .guard = guard_.state(),
-                  .config = RunConfig(config_).table().to_json(),
-                  .data = data_identity_,
-                  .program = program_version(),
-                  .world = groups_.all.size()};
   since_save_.restart();
-  saver_.start(progress_.step, meta.to_json());
+  saver_.start(progress_.step, meta().to_json());
   saved_step_ = progress_.step;
 }
 
@@ -275,23 +285,28 @@ void Trainer::end_save(Reporter& reporter) {
   try {
     reporter.saved(saver_.finish());
   } catch (const Error& error) {
-    const int64_t step = std::exchange(saved_step_, -1);
+    const Saver::Outcome& save = saver_.outcome();
+    if (!save.in_memory) saved_step_ = -1;
     // The checkpoint before is intact, so a full disk must not end the run; the next save may find room.
     if (error.code() != ExitCode::io && error.code() != ExitCode::permission) throw;
-    log_error("step {}: not saved, training goes on: {}", step, error.what());
+    log_error("step {}: {}, training goes on: {}", save.step, save.in_memory ? "no snapshot" : "not saved",
+              error.what());
   }
 }
 
 void Trainer::save_if_due(const StepFacts& facts, Reporter& reporter) {
-  const int64_t every = config_.train.save_every;
-  const bool due = facts.save_due || (every > 0 && progress_.step % every == 0);
+  const auto falls_due = [&](int64_t every) { return every > 0 && progress_.step % every == 0; };
+  const bool due = facts.save_due || falls_due(config_.train.save_every);
   if (due && facts.saving && !save_due_)
     log_info("step {}  a checkpoint is due while that of step {} is being written; it is taken after that",
-             progress_.step, saved_step_);
+             progress_.step, saver_.outcome().step);
   save_due_ |= due;
   if (facts.saving) return;  // on some rank, as all know
   if (saver_.in_flight()) end_save(reporter);
-  if (std::exchange(save_due_, false)) begin_save();
+  if (std::exchange(save_due_, false))
+    begin_save();
+  else if (snapshots_.due(progress_.step))
+    saver_.start_snapshot(snapshots_.store(), progress_.step, meta().to_json());
 }
 
 /// What a run ends with: unlike a save on the way, it must succeed.
@@ -314,6 +329,7 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       failures_(config.train.run_dir, speaks()),
       step_(config.model, config.optimizer, step_setup(config), groups),
       saver_(store_, step_.parameters(), step_.optimizer(), step_.owns()),
+      snapshots_(config, groups_, *save_group_, owned_bytes()),
       guard_(config.train.spike_sigma, config.train.spike_window),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
   if (config.train.digest_every > 0 && groups.replicas.size() == 1)
@@ -327,26 +343,43 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
   since_save_.restart();
 }
 
+/// What this rank puts into a checkpoint.
+int64_t Trainer::owned_bytes() {
+  if (!step_.owns()) return 0;
+  size_t bytes = step_.parameters().owned_weights().nbytes();
+  for (const at::Tensor& slot : step_.optimizer().slots()) bytes += slot.nbytes();
+  return static_cast<int64_t>(bytes);
+}
+
 std::optional<Meta> Trainer::restore() {
+  const auto take = [&](const auto& from, const auto& load) { return take_state(from, load); };
+  if (std::optional<Meta> stored = snapshots_.restore(take)) return stored;
   const std::optional<checkpoints::Summary> newest = store_.newest();
-  if (!newest) {
-    step_.parameters().initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
-    log_info("{}: a new run of {} parameters on {} rank(s)", config_.train.run_dir,
-             model::parameter_count(config_.model), groups_.all.size());
-    if (!config_.train.init_from.empty()) take_weights();
-    return std::nullopt;
+  snapshots_.begin_anew();
+  if (newest) {
+    const std::string& directory = newest->directory;
+    Meta stored = take_state(*newest, [&](const auto& pieces) { checkpoints::load(directory, pieces); });
+    saved_step_ = progress_.step;
+    return stored;
   }
-  const Meta stored = Meta::from_json(newest->meta, newest->directory);
-  refuse_differences(config_differences(stored, config_), config_.train.allow, newest->directory);
+  step_.parameters().initialise(config_.model, static_cast<uint64_t>(config_.train.seed));
+  log_info("{}: a new run of {} parameters on {} rank(s)", config_.train.run_dir,
+           model::parameter_count(config_.model), groups_.all.size());
+  if (!config_.train.init_from.empty()) take_weights();
+  return std::nullopt;
+}
+
+Meta Trainer::take_state(const checkpoints::Summary& from, const LoadPieces& load) {
+  const Meta stored = Meta::from_json(from.meta, from.directory);
+  refuse_differences(config_differences(stored, config_), config_.train.allow, from.directory);
   HostState state(step_.parameters(), step_.optimizer(), HostState::OnCpu::the_arrays);
-  checkpoints::load(newest->directory, state.pieces(HostState::Purpose::fill));
+  load(state.pieces(HostState::Purpose::fill));
   state.push();
   step_.parameters().gather_weights();
   step_.optimizer().set_updates(stored.updates);
-  guard_.restore(stored.guard, newest->directory);
+  guard_.restore(stored.guard, from.directory);
   progress_ = stored.progress;
-  saved_step_ = progress_.step;
-  log_info("{}: going on after step {}, written by {} on {} rank(s)", newest->directory, progress_.step,
+  log_info("{}: going on after step {}, written by {} on {} rank(s)", from.directory, progress_.step,
            stored.program, stored.world);
   return stored;
 }

@@ -24,6 +24,8 @@ TEST(Names, WhatIsBuiltIsParsed) {
   EXPECT_TRUE(is_run_leftover_name(new_lock_name(kNonce)));
   EXPECT_TRUE(is_run_leftover_name("latest.tmp-4711"));
   EXPECT_TRUE(is_run_leftover_name("failures.json.tmp-4711"));
+  EXPECT_TRUE(is_run_leftover_name("memory.tmp-4711"));
+  EXPECT_TRUE(is_memory_name(memory_name(kNonce, "node-7.cluster"), "node-7.cluster"));
   EXPECT_EQ(make_nonce().size(), 16u);
   EXPECT_NE(make_nonce(), make_nonce());
   for (const char* name : {"a", "A_log", "adamw.m/backbone.layers.0.mixer.D", "x-1", "a.b/c.d", "0"})
@@ -99,6 +101,14 @@ TEST(Names, NothingElseIsALeftoverThatMayBeDeleted) {
                            "latest", "latest.tmp-", "latest.tmp-12a", "latest.tmp", "failures.json",
                            "metrics.jsonl", "LOCK.0123456789abcdef.bak"})
     EXPECT_FALSE(is_run_leftover_name(name)) << name;
+}
+
+TEST(Names, NothingElseIsAHostsMemory) {
+  for (const char* name :
+       {"", "diffmamba-", "diffmamba-0123456789abcdef", "diffmamba-0123456789abcdef.",
+        "diffmamba-0123456789abcdef.b", "diffmamba-0123456789abcdef.aa", "diffmamba-0123456789abcdeg.a",
+        "diffmamba-123456789abcdef.a", "x0123456789abcdef.a"})
+    EXPECT_FALSE(is_memory_name(name, "a")) << name;
 }
 
 TEST(Names, NothingElseIsSetAside) {

@@ -56,6 +56,32 @@ TEST(PlanCommand, AClusterIsEditedAsAFile) {
   EXPECT_THAT(refused.err, HasSubstr("mine.ini:2"));
 }
 
+TEST(PlanCommand, FailuresAreSimulatedForEachWayToGoOn) {
+  const Outcome table = plan({"--gpus", "8", "--failures", "true", "--failure-runs", "20"});
+  ASSERT_EQ(table.exit_code, 0) << table.err;
+  for (const char* text :
+       {"Failures of 8 GPUs: one in 1011.2 h (7.9 h x 1024 / 8)", "Young", "Daly",
+        "the scheduler starts it again", "supervise, from files", "supervise, from memory"})
+    EXPECT_THAT(table.out, HasSubstr(text));
+  const Outcome outcome =
+      plan({"--gpus", "8,64", "--failures", "true", "--failure-runs", "20", "--json", "true"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const Json json = Json::parse(outcome.out);
+  ASSERT_EQ(json["goodput"].size(), 2u);
+  EXPECT_EQ(json["failures"]["mttf_gpus"], 1024);
+  for (const Json& way : json["goodput"][1]["ways"]) {
+    EXPECT_GT(way["goodput"], 0.9) << way;
+    EXPECT_LT(way["goodput"], 1.0) << way;
+  }
+  const TemporaryFolder folder;
+  const std::string never = folder / "never.ini";
+  std::ofstream(never) << "[failures]\nmttf_hours = 0\n";
+  const Outcome refused = plan({"--cluster", never, "--failures", "true"});
+  EXPECT_EQ(refused.exit_code, 64);
+  EXPECT_THAT(refused.err, HasSubstr("never.ini:2"));
+  EXPECT_EQ(plan({"--failures", "true", "--failure-runs", "0"}).exit_code, 64);
+}
+
 TEST(PlanCommand, RefusesWhatTrainingWould) {
   const Outcome tp = plan({"--gpus", "8", "--as-given", "true", "--tp", "3"});
   EXPECT_EQ(tp.exit_code, 64);

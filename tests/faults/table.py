@@ -15,6 +15,22 @@ ROWS = 77
 BEGIN, END = "<!-- written by tests/faults/table.py -->\n", "<!-- end -->\n"
 
 
+def soaked():
+    runs = lines_of("soak")
+    if not runs:
+        return "\nSoak (`launch/test --nightly soak`): not run.\n"
+    kinds = {}
+    for run in runs:
+        for kind, count in run["faults"].items():
+            kinds[kind] = kinds.get(kind, 0) + count
+    failed = sum(run["outcome"] != "ok" for run in runs)
+    steps, exact = (sum(run[key] for run in runs) for key in ("steps", "bit_exact"))
+    return (f"\nSoak (`launch/test --nightly soak`): {sum(run['minutes'] for run in runs):.0f} minutes in {len(runs)} runs, of which "
+            f"{failed} failed; {steps:,} steps, {exact:,} of them bit for bit those of a run to which nothing happened, the others, "
+            f"on other numbers of ranks, with the same samples and losses to rounding. Faults: "
+            + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())) + ".\n")
+
+
 class Row:
     def __init__(self, line):
         number, self.fault, self.how, tests = (part.strip() for part in line.split("|"))
@@ -81,7 +97,7 @@ def table():
     text += ["\n| fuzzed (row 45) | minutes | executions | findings, all runs | in the last run |\n", "| --- | --- | --- | --- | --- |\n"]
     text += [f"| {name} | {sums['minutes']:.0f} | {sums['executions']:,} | {sums['findings']} | {sums['open']} |\n"
              for name, sums in fuzzed().items()]
-    return "".join(text)
+    return "".join(text) + soaked()
 
 
 def page():

@@ -1,4 +1,4 @@
-// Rows 55 to 57: a rank of a real training run dies, stops, or gets nowhere.
+// Rows 55 to 57 and 59: a rank of a real training run dies, stops, gets nowhere, or is slow.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <regex>
 #include <thread>
 
 #include "tests/e2e/small_run.h"
@@ -112,6 +113,23 @@ TEST_F(Watched, Row57_ARankThatGetsNowhereIsNamedWhileItsHeartGoesOn) {
             Not(HasSubstr("  rank 2 (process "))));
   EXPECT_THAT(log(1), HasSubstr("where this rank is:"));
   std::printf("hung for ever: the whole job took %.1f s\n", seconds);
+}
+
+TEST_F(Watched, Row59_ASlowRankIsReportedWithinTwentyStepsAndNotKilled) {
+  // The reads with which a dataset is opened are left alone, or nothing would move for longer than the
+  // watchdog waits.
+  constexpr int kReadsBefore = 40, kSteps = 42;
+  const Words program = words(kSteps, {"--reader-threads", "1", "--prefetch-batches", "1"});
+  const Outcome outcome = run(
+      with_rank_1(fmt::format("pread64:delay_enter=80000:when={}+", kReadsBefore), program, "data/train"));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const std::string text = outcome.out + outcome.err;
+  static const std::regex report("step ([0-9]+): rank ([0-9]+) \\(process [0-9]+ on [^)]*\\) is busy for");
+  const std::sregex_iterator first(text.begin(), text.end(), report);
+  ASSERT_NE(first, std::sregex_iterator()) << text;
+  // A step has two rows here, so the slow ones begin with step 20 at the latest.
+  EXPECT_LE(std::stoi((*first)[1]), kReadsBefore / 2 + 20);
+  for (auto one = first; one != std::sregex_iterator(); ++one) EXPECT_EQ((*one)[2], "1");
 }
 
 // Long work without exchanges: the others wait for longer than the watchdog does, and it sees that the rank

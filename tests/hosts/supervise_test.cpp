@@ -144,9 +144,27 @@ class SupervisedTraining : public testing::Test {
   static constexpr int kSteps = 150;
 
   void SetUp() override { prepare_sample(folder_.path()); }
-  Words words(const std::string& name) const {
-    return train_words(folder_.path(), name, kSteps, {"--save-every", "20"});
+  Words words(const std::string& name) const { return train_words(folder_.path(), name, kSteps, saves_); }
+  /// From now on runs have snapshots in memory alone, and no checkpoint before their end.
+  void save_in_memory() {
+    saves_ = {"--save-every",
+              "0",
+              "--save-every-minutes",
+              "0",
+              "--memory-snapshot-every",
+              std::to_string(kSnapshotEvery),
+              "--memory-dir",
+              folder_ / "memory"};
+    run({"mkdir", folder_ / "memory"});
   }
+  /// The step of the snapshot that the run went on from, -1 when there was none.
+  int64_t taken_from_memory() const {
+    const std::string log = read_text(folder_ / "run/logs/rank-00000.log"), memory = folder_ / "memory";
+    const size_t line = log.find(memory), after = log.find("going on after step ", line);
+    if (line == std::string::npos || after == std::string::npos) return -1;
+    return std::stoll(log.substr(after + std::string_view("going on after step ").size()));
+  }
+  static constexpr int kSnapshotEvery = 7;
   int64_t lines() const {
     const std::string text = read_text(folder_ / "run.ledger");
     return std::count(text.begin(), text.end(), '\n');
@@ -162,6 +180,7 @@ class SupervisedTraining : public testing::Test {
     return seconds_since(begin);
   }
   TemporaryFolder folder_;
+  Words saves_{"--save-every", "20"};
 };
 
 TEST_F(SupervisedTraining, ARankOfFourIsKilledAndTheRunGoesOn) {
@@ -175,6 +194,19 @@ TEST_F(SupervisedTraining, ARankOfFourIsKilledAndTheRunGoesOn) {
   EXPECT_THAT(outcome.err, HasSubstr("supervise: ended with 137 after step"));
   ASSERT_EQ(run(mpirun(4, words("whole"))).exit_code, 0);
   EXPECT_EQ(read_text(folder_ / "run.ledger"), read_text(folder_ / "whole.ledger"));
+}
+
+TEST_F(SupervisedTraining, AfterAKillItGoesOnFromMemory) {
+  save_in_memory();
+  Process process(supervised({}, mpirun(4, words("run"))));
+  wait_for_step(process, 50);
+  ::kill(ranks_of(folder_ / "run").at(1), SIGKILL);
+  const Outcome outcome = process.wait();
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_GE(taken_from_memory(), 50 - 2 * kSnapshotEvery);  // the last may have been in flight
+  ASSERT_EQ(run(mpirun(4, words("whole"))).exit_code, 0);
+  EXPECT_EQ(read_text(folder_ / "run.ledger"), read_text(folder_ / "whole.ledger"));
+  EXPECT_EQ(run({"ls", folder_ / "memory"}).out, "") << "left in memory at the end";
 }
 
 class SupervisedHosts : public SupervisedTraining {
@@ -213,6 +245,8 @@ class SupervisedHosts : public SupervisedTraining {
     Process process(on_first_host(supervised(all, command("run"))));
     wait_for_step(process, 50);
     EXPECT_EQ(run({DM_HOSTS_SCRIPT, "lose", prefix_, "1"}).exit_code, 0);
+    // And what it held in its memory.
+    run({"sh", "-c", "rm -rf " + (folder_ / "memory") + "/*." + prefix_ + "1"});
     std::printf("next new step %.1f s after the loss\n", until_new_step(process));
     return process.wait();
   }
@@ -230,6 +264,19 @@ TEST_F(SupervisedHosts, ASpareTakesTheLostHostsPlace) {
               AllOf(HasSubstr("10.87.0.3 slots=2"), Not(HasSubstr("10.87.0.2"))));
   ASSERT_EQ(run(mpirun(4, words("whole"))).exit_code, 0);
   EXPECT_EQ(read_text(folder_ / "run.ledger"), read_text(folder_ / "whole.ledger"));
+}
+
+TEST_F(SupervisedHosts, ALostHostCostsTheStepsSinceTheLastSnapshotAndNoCheckpointIsRead) {
+  save_in_memory();
+  const Outcome outcome = lose_a_host({"--spares", "10.87.0.3"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_GE(taken_from_memory(), 50 - 2 * kSnapshotEvery);
+  // The first rank of the spare host, which had nothing.
+  EXPECT_THAT(read_text(folder_ / "run/logs/rank-00002.log"),
+              HasSubstr("fetched from the memory of another host"));
+  ASSERT_EQ(run(mpirun(4, words("whole"))).exit_code, 0);
+  EXPECT_EQ(read_text(folder_ / "run.ledger"), read_text(folder_ / "whole.ledger"));
+  EXPECT_EQ(run({"ls", folder_ / "memory"}).out, "") << "left in memory at the end";
 }
 
 TEST_F(SupervisedHosts, WithoutASpareItGoesOnWithFewerRanks) {

@@ -14,20 +14,20 @@ constexpr int64_t kLargestFileBytes = 1 << 20;
 
 double Cluster::usable_bytes() const { return memory_gib * memory_usable * 1024 * 1024 * 1024; }
 
+FieldTable Cluster::table() {
+  FieldTable table;
+  table.add("cluster", *this);
+  table.add("failures", failures);
+  return table;
+}
+
 Cluster Cluster::read(const std::string& path) {
   Cluster cluster;
-  FieldTable table;
-  table.add("cluster", cluster);
-  read_ini(table, read_file(path, kLargestFileBytes), path);
+  read_ini(cluster.table(), read_file(path, kLargestFileBytes), path);
   return cluster;
 }
 
-std::string Cluster::ini() const {
-  Cluster copy = *this;
-  FieldTable table;
-  table.add("cluster", copy);
-  return table.to_ini();
-}
+std::string Cluster::ini() const { return Cluster(*this).table().to_ini(); }
 
 GroupLinks::GroupLinks(const Cluster& cluster, int64_t ranks, int64_t stride)
     : cluster_(cluster),

@@ -7,6 +7,7 @@
 
 #include "core/fields.h"
 #include "core/traffic.h"
+#include "train/plan/failures.h"
 
 namespace dm::train {
 
@@ -31,6 +32,7 @@ struct Cluster {
   double link_us = 3.4;
   double network_us = 14;
   double contention = 0.5;
+  FailureConfig failures;  // a section of its own
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
@@ -63,6 +65,8 @@ struct Cluster {
 
   double usable_bytes() const;
 
+  /// The sections [cluster] and [failures]. Refers to *this.
+  FieldTable table();
   /// Refuses (ExitCode::usage) what is unknown or illegal with FILE:LINE. What the file leaves out is as
   /// above.
   static Cluster read(const std::string& path);
