@@ -15,51 +15,48 @@ at::Tensor only(at::Tensor condition, const at::Tensor& values) {
   return at::where(condition, values, at::zeros({}, values.options()));
 }
 
-/// The state that enters the piece, where it is of the document of the first token.
-at::Tensor entering(const at::Tensor& state, const at::Tensor& decay, const Documents& documents) {
-  return only(documents.continues(),
-              state_before(state, only(documents.passed(), decay), *documents.context));
-}
-
 }  // namespace
 
 at::Tensor conv_along_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                           const Documents& documents) {
-  const int64_t before = weight.size(1) - 1;
-  if (!documents.context || before == 0)
-    return causal_conv_silu(x, weight, bias, documents.seq_idx, std::nullopt);
-  const at::Tensor same = documents.before.eq(documents.seq_idx.narrow(1, 0, 1));  // [B, W - 1]
-  const at::Tensor tokens = only(same, tokens_before(x, before, *documents.context));
-  return causal_conv_silu(x, weight, bias, documents.seq_idx, tokens);
+                           const Documents& documents, const std::optional<at::Tensor>& window) {
+  const int64_t count = weight.size(1) - 1;
+  const bool before = count > 0 && documents.before.defined() && (documents.context || window);
+  if (!before) return causal_conv_silu(x, weight, bias, documents.seq_idx, std::nullopt);
+  const at::Tensor first = window.value_or(at::Tensor());
+  const at::Tensor tokens = documents.context ? tokens_before(x, count, *documents.context, first) : first;
+  const at::Tensor same = documents.before.narrow(1, documents.before.size(1) - count, count)
+                              .eq(documents.seq_idx.narrow(1, 0, 1));  // [B, W - 1]
+  return causal_conv_silu(x, weight, bias, documents.seq_idx, only(same, tokens));
 }
 
-at::Tensor ssd_along_rows(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a, const at::Tensor& b,
-                          const at::Tensor& c, const at::Tensor& d, const Documents& documents,
-                          int64_t chunk) {
-  const ScanOutput piece = ssd(x, dt, a, b, c, d, documents.seq_idx, std::nullopt, chunk);
-  if (!documents.context) return piece.y;
-  const int64_t groups = b.size(2);
-  const at::Tensor reached = documents.continued();
-  const at::Tensor decay = (only(reached, dt) * a).cumsum(1).exp();  // [B, L, H]
-  const at::Tensor state = entering(piece.final_state, decay.select(1, -1).unsqueeze(-1).unsqueeze(-1),
-                                    documents);  // [B, H, P, N]
-  // By groups: S of all heads of one, [B, G, N, H / G P], meets its C, [B, G, L, N].
-  const at::Tensor states = state.unflatten(1, {groups, -1}).flatten(2, 3).transpose(2, 3);
-  const at::Tensor reading = only(reached, c).to(state.scalar_type()).transpose(1, 2);
-  const at::Tensor y = at::matmul(reading, states);                 // [B, G, L, H / G P]
-  const at::Tensor by_head = y.transpose(1, 2).reshape(x.sizes());  // [B, L, H, P]
-  return (piece.y + only(reached, decay.unsqueeze(-1) * by_head)).to(x.scalar_type());
-}
-
-at::Tensor selective_scan_along_rows(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& a,
-                                     const at::Tensor& b, const at::Tensor& c, const at::Tensor& d,
-                                     const Documents& documents) {
-  if (!documents.context) return selective_scan(x, dt, a, b, c, d, documents.seq_idx, std::nullopt).y;
-  const at::Tensor last = selective_scan(x, dt, a, b, c, d, documents.seq_idx, std::nullopt).final_state;
-  const at::Tensor steps = only(documents.continued(), dt).sum(1);  // [B, E]
-  const at::Tensor decay = (steps.unsqueeze(-1) * a).exp();         // [B, E, N]
-  const at::Tensor state = entering(last, decay.to(last.scalar_type()), documents);
-  return selective_scan(x, dt, a, b, c, d, documents.seq_idx, state).y;
+std::vector<ScanOutput> selective_scans_along_rows(std::vector<SelectiveScanInput> scans,
+                                                   const Documents& documents) {
+  const auto scanned = [&](const SelectiveScanInput& s) {
+    return selective_scan(s.x, s.dt, s.a, s.b, s.c, s.d, documents.seq_idx, s.initial_state);
+  };
+  if (documents.before.defined())
+    for (SelectiveScanInput& s : scans)
+      if (s.initial_state) s.initial_state = only(documents.continues(), *s.initial_state);
+  if (documents.context) {
+    std::vector<at::Tensor> states, decays;
+    for (const SelectiveScanInput& s : scans) {
+      states.push_back(scanned(s).final_state);
+      const at::Tensor steps = only(documents.passed(), s.dt).sum(1, false, s.a.scalar_type());  // [B, E]
+      decays.push_back(only(documents.passed(), (steps.unsqueeze(-1) * s.a).exp()));             // [B, E, N]
+    }
+    const at::Tensor found = state_before(at::cat(states, 1), at::cat(decays, 1), *documents.context);
+    int64_t channel = 0;
+    for (SelectiveScanInput& s : scans) {
+      const int64_t channels = s.a.size(0);
+      const at::Tensor state = only(documents.continues(), found.narrow(1, channel, channels));
+      // Added, though one of the two is zero: every rank takes part, going back too.
+      s.initial_state = s.initial_state ? *s.initial_state + state : state;
+      channel += channels;
+    }
+  }
+  std::vector<ScanOutput> out;
+  for (const SelectiveScanInput& s : scans) out.push_back(scanned(s));
+  return out;
 }
 
 }  // namespace dm::kernels

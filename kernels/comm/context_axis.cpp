@@ -36,99 +36,66 @@ struct Line {
   }
 };
 
-/// The window before the piece, from the rank before.
-at::Tensor window(const at::Tensor& x, int64_t count, Collectives& group) {
-  const Line line{group, false};
-  const int64_t kept = std::min(count, x.size(1)), at = line.position();
-  const bool first = at == 0, last = at + 1 == line.size();
-  const at::Tensor tail = x.narrow(1, x.size(1) - kept, kept).contiguous();
-  at::Tensor before = at::zeros({x.size(0), count, x.size(2)}, x.options());
-  std::unique_ptr<Pending> sent;
-  if (!last && kept == count) sent = line.send(tail, at + 1);
-  if (!first) line.receive(before, at - 1);
-  at::Tensor handed;  // what of the window goes on with a short piece
-  if (!last && kept < count) {
-    handed = at::cat({before.narrow(1, kept, count - kept), tail}, 1);
-    sent = line.send(handed, at + 1);
-  }
-  if (sent) sent->wait();
-  return before;
-}
-
-/// From the window's gradient that of x's last tokens, [B, min(count, L), C].
-at::Tensor window_backward(const at::Tensor& dbefore, int64_t length, Collectives& group) {
-  const Line line{group, true};
-  const int64_t count = dbefore.size(1), kept = std::min(count, length), at = line.position();
-  const bool first = at == 0, last = at + 1 == line.size();
-  at::Tensor total = dbefore.contiguous(), after = at::zeros_like(total);
-  std::unique_ptr<Pending> sent;
-  if (!last && kept == count) sent = line.send(total, at + 1);
-  if (!first) line.receive(after, at - 1);
-  if (!last && kept < count) {
-    total = total.clone();
-    total.narrow(1, kept, count - kept).add_(after.narrow(1, 0, count - kept));
-    sent = line.send(total, at + 1);
-  }
-  if (sent) sent->wait();
-  return after.narrow(1, count - kept, kept);
-}
-
-class TokensBefore : public torch::autograd::Function<TokensBefore> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t count,
-                            Collectives* group) {
-    keep_group(*context, *group);
-    context->saved_data["shape"] = x.sizes();
-    return window(x, count, *group);
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    const at::Tensor dx = at::zeros(context->saved_data["shape"].toIntVector(), grads[0].options());
-    const at::Tensor tail = window_backward(grads[0], dx.size(1), kept_group(*context));
-    dx.narrow(1, dx.size(1) - tail.size(1), tail.size(1)).copy_(tail);
-    return {dx, at::Tensor(), at::Tensor()};
-  }
-};
-
 /// 0 where the decay is, also of NaN: nothing passes the border of a document.
 at::Tensor times(const at::Tensor& decay, const at::Tensor& state) {
   return at::where(decay.eq(0), at::zeros({}, state.options()), decay * state);
 }
 
-/// Exclusive composition along the line of the maps S -> decay S + state, applied to zero.
-at::Tensor composed(const at::Tensor& state, const at::Tensor& decay, const Line& line) {
-  const int64_t at = line.position(), size = line.size(), states = state.numel(), decays = decay.numel();
-  const at::Tensor mine = at::empty({states + decays}, state.options()), other = at::empty_like(mine);
-  const auto state_of = [&](const at::Tensor& both) { return both.narrow(0, 0, states).view(state.sizes()); };
-  const auto decay_of = [&](const at::Tensor& both) {
-    return both.narrow(0, states, decays).view(decay.sizes());
+/// Exclusive composition along the line of the maps of all pieces, applied to zero; undefined where it
+/// begins.
+at::Tensor composed(const Passage& piece, const Line& line) {
+  const int64_t at = line.position(), size = line.size();
+  const auto empty = [&] {
+    return Passage(piece.state.sizes(), piece.decay.sizes(), piece.message.options());
   };
-  state_of(mine).copy_(state);
-  decay_of(mine).copy_(decay);
   // First everyone gets the map before its own; then each takes in what stands 1, 2, 4, .. before it.
+  Passage before = empty();
   {
-    const std::unique_ptr<Pending> sent = at + 1 < size ? line.send(mine, at + 1) : nullptr;
-    if (at > 0) line.receive(other, at - 1);
+    const std::unique_ptr<Pending> sent = at + 1 < size ? line.send(piece.message, at + 1) : nullptr;
+    if (at > 0) line.receive(before.message, at - 1);
     if (sent) sent->wait();
-    at > 0 ? mine.copy_(other) : mine.zero_();
   }
   for (int64_t distance = 1; distance < size - 1; distance *= 2) {
     const bool sends = at >= 1 && at + distance < size, receives = at - distance >= 1;
-    const std::unique_ptr<Pending> sent = sends ? line.send(mine, at + distance) : nullptr;
-    if (receives) line.receive(other, at - distance);
+    const Passage further = empty();
+    const std::unique_ptr<Pending> sent = sends ? line.send(before.message, at + distance) : nullptr;
+    if (receives) line.receive(further.message, at - distance);
     if (sent) sent->wait();
     if (!receives) continue;
-    state_of(mine).add_(times(decay_of(mine), state_of(other)));
-    decay_of(mine).copy_(times(decay_of(mine), decay_of(other)));
+    before.state.add_(times(before.decay, further.state));
+    before.decay.copy_(times(before.decay, further.decay));
   }
-  return state_of(mine);
+  return at > 0 ? before.state : at::Tensor();
 }
+
+at::Tensor or_zero(const at::Tensor& values, const at::Tensor& like) {
+  return values.defined() ? values : at::zeros_like(like);
+}
+
+class TokensBefore : public torch::autograd::Function<TokensBefore> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t count, Collectives* group,
+                            const at::Tensor* before_the_row) {
+    keep_group(*context, *group);
+    context->saved_data["length"] = x.size(1);
+    const at::Tensor window = window_before(x, count, *group, *before_the_row);
+    return window.defined() ? window : at::zeros({x.size(0), count, x.size(2)}, x.options());
+  }
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const int64_t length = context->saved_data["length"].toInt();
+    const at::Tensor dx = at::zeros({grads[0].size(0), length, grads[0].size(2)}, grads[0].options());
+    const at::Tensor tail = window_gradient(grads[0], length, kept_group(*context));
+    if (tail.defined()) dx.narrow(1, length - tail.size(1), tail.size(1)).copy_(tail);
+    return {dx, at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
 
 class StateBefore : public torch::autograd::Function<StateBefore> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& state, const at::Tensor& decay,
                             Collectives* group) {
     keep_group(*context, *group);
-    const at::Tensor entering = composed(state, decay, {*group, false});
+    const at::Tensor entering = or_zero(state_entering(passage(state, decay), *group), state);
     context->save_for_backward({decay, entering});
     return entering;
   }
@@ -138,22 +105,87 @@ class StateBefore : public torch::autograd::Function<StateBefore> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &decay = saved[0], &entering = saved[1];
-    const at::Tensor leaving = composed(grads[0], decay, {kept_group(*context), true});
+    const at::Tensor leaving =
+        or_zero(gradient_leaving(passage(grads[0], decay), kept_group(*context)), grads[0]);
     return {leaving, (leaving * entering).sum_to_size(decay.sizes()), at::Tensor()};
+  }
+
+ private:
+  static Passage passage(const at::Tensor& state, const at::Tensor& decay) {
+    const Passage piece(state.sizes(), decay.sizes(), state.options());
+    piece.state.copy_(state);
+    piece.decay.copy_(decay);
+    return piece;
   }
 };
 
 }  // namespace
 
-at::Tensor tokens_before(const at::Tensor& x, int64_t count, Collectives& group) {
-  DM_CHECK(x.dim() == 3 && x.size(1) >= 1 && count >= 1, "tokens_before: {} before {}", count, describe(x));
-  const at::Tensor before = TokensBefore::apply(x, count, &group);
+at::Tensor window_before(const at::Tensor& x, int64_t count, Collectives& group,
+                         const at::Tensor& before_the_row) {
+  DM_CHECK(x.dim() == 3 && x.size(1) >= 1 && count >= 1, "window_before: {} before {}", count, describe(x));
+  const Line line{group, false};
+  const int64_t kept = std::min(count, x.size(1)), at = line.position();
+  const bool first = at == 0, last = at + 1 == line.size(), whole = kept == count;
+  at::Tensor before = before_the_row;
+  if (!first) before = at::empty({x.size(0), count, x.size(2)}, x.options());
+  if (first && !last && !whole && !before.defined())
+    before = at::zeros({x.size(0), count, x.size(2)}, x.options());
+  at::Tensor handed;
+  if (!last) handed = x.narrow(1, x.size(1) - kept, kept).contiguous();
+  std::unique_ptr<Pending> sent;
+  if (!last && whole) sent = line.send(handed, at + 1);
+  if (!first) line.receive(before, at - 1);
+  if (!last && !whole) {  // what of the window goes on with a short piece
+    handed = at::cat({before.narrow(1, kept, count - kept), handed}, 1);
+    sent = line.send(handed, at + 1);
+  }
+  if (sent) sent->wait();
+  return before;
+}
+
+at::Tensor window_gradient(const at::Tensor& dwindow, int64_t length, Collectives& group) {
+  const Line line{group, true};
+  const int64_t count = dwindow.size(1), kept = std::min(count, length), at = line.position();
+  const bool first = at == 0, last = at + 1 == line.size(), whole = kept == count;
+  at::Tensor handed = last ? at::Tensor() : dwindow.contiguous(), after;
+  if (!first) after = at::empty(dwindow.sizes(), dwindow.options());
+  std::unique_ptr<Pending> sent;
+  if (!last && whole) sent = line.send(handed, at + 1);
+  if (!first) line.receive(after, at - 1);
+  if (!last && !whole) {
+    handed = handed.clone();
+    if (!first) handed.narrow(1, kept, count - kept).add_(after.narrow(1, 0, count - kept));
+    sent = line.send(handed, at + 1);
+  }
+  if (sent) sent->wait();
+  return first ? after : after.narrow(1, count - kept, kept);
+}
+
+Passage::Passage(at::IntArrayRef state_sizes, at::IntArrayRef decay_sizes, const at::TensorOptions& options) {
+  const int64_t states = c10::multiply_integers(state_sizes), decays = c10::multiply_integers(decay_sizes);
+  message = at::empty({states + decays}, options);
+  state = message.narrow(0, 0, states).view(state_sizes);
+  decay = message.narrow(0, states, decays).view(decay_sizes);
+}
+
+at::Tensor state_entering(const Passage& piece, Collectives& group) {
+  const at::Tensor entering = composed(piece, {group, false});
+  return DM_FAULT("context.state") && entering.defined() ? at::zeros_like(entering) : entering;
+}
+
+at::Tensor gradient_leaving(const Passage& piece, Collectives& group) {
+  return composed(piece, {group, true});
+}
+
+at::Tensor tokens_before(const at::Tensor& x, int64_t count, Collectives& group,
+                         const at::Tensor& before_the_row) {
+  const at::Tensor before = TokensBefore::apply(x, count, &group, &before_the_row);
   return DM_FAULT("context.halo") ? before.roll(1, 1) : before;
 }
 
 at::Tensor state_before(const at::Tensor& state, const at::Tensor& decay, Collectives& group) {
-  const at::Tensor entering = StateBefore::apply(state, decay, &group);
-  return DM_FAULT("context.state") ? at::zeros_like(entering) : entering;
+  return StateBefore::apply(state, decay, &group);
 }
 
 int64_t context_messages(int64_t ranks, int64_t rank) {
@@ -164,19 +196,17 @@ int64_t context_messages(int64_t ranks, int64_t rank) {
 }
 
 Documents::Documents(at::Tensor piece, Collectives& group, int64_t tokens)
-    : seq_idx(std::move(piece)),
-      context(&group),
-      before(window(seq_idx.unsqueeze(2), std::max<int64_t>(tokens, 1), group).squeeze(2)) {}
-
-at::Tensor Documents::continues() const {
-  const at::Tensor same = before.select(1, -1).eq(seq_idx.select(1, 0));
-  return context->rank() > 0 ? same : at::zeros_like(same);
+    : seq_idx(std::move(piece)), context(&group) {
+  const int64_t count = std::max<int64_t>(tokens, 1);
+  const at::Tensor none = seq_idx.narrow(1, 0, 1).bitwise_not().expand({-1, count}).contiguous();
+  before = window_before(seq_idx.unsqueeze(2), count, group, none.unsqueeze(2)).squeeze(2);
 }
 
-at::Tensor Documents::continued() const {
-  return seq_idx.eq(seq_idx.narrow(1, 0, 1)).logical_and(continues().unsqueeze(1));
-}
+at::Tensor Documents::continues() const { return before.select(1, -1).eq(seq_idx.select(1, 0)); }
 
-at::Tensor Documents::passed() const { return continued().select(1, -1); }
+at::Tensor Documents::passed() const {
+  // Documents stand together: what ends the piece with its first token's number has taken all of it.
+  return continues().logical_and(seq_idx.select(1, 0).eq(seq_idx.select(1, -1)));
+}
 
 }  // namespace dm::kernels

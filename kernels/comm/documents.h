@@ -1,5 +1,5 @@
 #pragma once
-// The documents that the tokens of a batch of rows belong to, and what of the rows lies on other ranks.
+// The documents that the tokens of a batch of rows belong to, and what of the rows lies elsewhere.
 
 #include <ATen/core/Tensor.h>
 
@@ -14,18 +14,18 @@ namespace dm::kernels {
 struct Documents {
   at::Tensor seq_idx;              // [B, L] int32
   Collectives* context = nullptr;  // the ranks with the other pieces, in their order; none: whole rows
-  at::Tensor before;  // [B, K] int32 with a context: of the K >= 1 tokens before the piece, oldest
-                      // first; before the first token of a row anything
+  at::Tensor before;  // [B, K] int32: of the K >= 1 tokens before these, oldest first. Where none is before,
+                      // a number of none of these documents. Undefined: nothing is before
 
   Documents(at::Tensor whole_rows) : seq_idx(std::move(whole_rows)) {}  // NOLINT: rows are whole as a rule
+  /// Rows that go on where others ended, of whose last tokens `before` has the documents.
+  Documents(at::Tensor rows, at::Tensor before) : seq_idx(std::move(rows)), before(std::move(before)) {}
   /// The piece of this rank, which learns from its neighbours what stands `tokens` before it.
   Documents(at::Tensor piece, Collectives& context, int64_t tokens);
 
-  /// Whether a row's first token here is of the same document as the token before it. [B]
+  /// With `before`: whether a row's first token here is of the same document as the token before it. [B]
   at::Tensor continues() const;
-  /// The tokens of a document that began on another rank. [B, L]
-  at::Tensor continued() const;
-  /// Whether one such document takes the whole piece, so that a state passes through it. [B]
+  /// With `before`: whether one such document takes the whole piece, so that a state passes through it. [B]
   at::Tensor passed() const;
 };
 

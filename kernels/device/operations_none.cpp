@@ -39,7 +39,7 @@ std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor&, int64_t)
 void add_weight_gradient(const at::Tensor&, const at::Tensor&, const Weight&) { refuse("linear"); }
 
 at::Tensor ssd_mixer_cuda(const at::Tensor&, const SsdMixerWeights&, const std::optional<at::Tensor>&,
-                          const at::Tensor&, const SsdMixerForm&, const Weight*) {
+                          const Documents&, const SsdMixerForm&, const SsdMixerReach&, const Weight*) {
   refuse("ssd_mixer");
 }
 
@@ -85,7 +85,7 @@ ResidualNorm residual_norm_cuda(const at::Tensor&, const at::Tensor&, const std:
 }
 bool selective_mixer_fuses(const at::Tensor&, const SelectiveMixerForm&) { return false; }
 at::Tensor selective_mixer(const at::Tensor&, const SelectiveMixerWeights&, const std::optional<at::Tensor>&,
-                           const at::Tensor&, const SelectiveMixerForm&) {
+                           const Documents&, const SelectiveMixerForm&, const SelectiveMixerReach&) {
   refuse("selective_mixer");
 }
 SquareSum square_sum_cuda(const at::Tensor&) { refuse("square_sum_cuda"); }
@@ -99,7 +99,7 @@ at::Tensor selective_step_cuda(const at::Tensor&, const at::Tensor&, const at::T
   refuse("selective_step");
 }
 ScanOutput ssd_scan_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                         const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                         const at::Tensor&, const at::Tensor&, const Documents&,
                          const std::optional<at::Tensor>&) {
   refuse("ssd");
 }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/comm/documents.h"
 #include "kernels/linear/weight.h"
 
 namespace dm::kernels {
@@ -33,13 +34,29 @@ struct SelectiveMixerWeights {
 /// Whether selective_mixer() serves it: on a GPU, N up to 128, of several branches E in multiples of 64.
 bool selective_mixer_fuses(const at::Tensor& projected, const SelectiveMixerForm& form);
 
-/// projected [B, L, branches * 2E], seq_idx [B, L] int32, scale [S] or [B, L, S] as gated_norm takes it, over
-/// all branches' channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all but
-/// seq_idx. Both branches are one scan, every kernel reads and writes the columns of the projection where
-/// they are, and Δ is never held. Saved for the backward pass: projected, the convolution's output, δ | B |
-/// C, what softplus is taken of, the scan's output and its states every 32 tokens.
+/// What is carried over the ends of rows, to those that go on with them.
+struct SelectiveMixerState {
+  at::Tensor window;  // [B, W - 1, branches * E]: the convolution's last inputs, oldest first
+  at::Tensor state;   // [B, branches * E, N]
+};
+
+/// What of the mixer lies before the rows and behind them; no gradient passes either.
+struct SelectiveMixerReach {
+  const SelectiveMixerState* entering = nullptr;  // of the documents before the rows; none: nothing
+  SelectiveMixerState* leaving = nullptr;         // gets what the rows, or this rank's piece of them, end in
+};
+
+/// projected [B, L, branches * 2E], documents of [B, L] tokens, scale [S] or [B, L, S] as gated_norm takes
+/// it, over all branches' channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all
+/// but the documents. Both branches are one scan, every kernel reads and writes the columns of the projection
+/// where they are, and Δ is never held. Saved for the backward pass: projected, the convolution's output,
+/// δ | B | C, what softplus is taken of, the scan's output and its states every 32 tokens; where rows go on
+/// from elsewhere what entered.
+///
+/// Of a piece of the rows, the convolution's last inputs and the state that enters the scan come from the
+/// ranks before, and their gradients from those behind, as in kernels/ssd_mixer/ssd_mixer_cuda.h.
 at::Tensor selective_mixer(const at::Tensor& projected, const SelectiveMixerWeights& weights,
-                           const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
-                           const SelectiveMixerForm& form);
+                           const std::optional<at::Tensor>& scale, const Documents& documents,
+                           const SelectiveMixerForm& form, const SelectiveMixerReach& reach = {});
 
 }  // namespace dm::kernels

@@ -1,8 +1,12 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "kernels/check.h"
+#include "kernels/comm/context_axis.h"
+#include "kernels/comm/kept_group.h"
 #include "kernels/conv/cuda/conv_cuda.cuh"
 #include "kernels/device/cuda/tensor.h"
 #include "kernels/gated_norm/cuda/gated_norm_cuda.cuh"
@@ -19,8 +23,8 @@ using torch::autograd::variable_list;
 
 /// Everything the kernels are told, from the tensors of one call. What it points to lives in `t`.
 struct Call {
-  enum { projected, conv_weight, conv_bias, dt_bias, a, d, scale, seq_idx, kInputs };
-  const at::Tensor* t;  // [kInputs]; scale may be undefined
+  enum { projected, conv_weight, conv_bias, dt_bias, a, d, scale, seq_idx, before, window, state, kInputs };
+  const at::Tensor* t;  // [kInputs]; scale and what enters the rows (before, window, state) may be undefined
   const SelectiveMixerForm& form;
 
   int64_t rows() const { return t[projected].size(0); }
@@ -33,6 +37,21 @@ struct Call {
   cuda::Element element() const { return element_of(t[projected]); }
   const float* floats_of(int input) const {
     return t[input].defined() ? t[input].const_data_ptr<float>() : nullptr;
+  }
+  int64_t halo() const { return t[conv_weight].size(1) - 1; }
+  /// Of the tokens before the rows, their documents: how many are known, and the numbers from one of them on.
+  int64_t known_before() const { return t[before].defined() ? t[before].size(1) : 0; }
+  const int32_t* before_from(int64_t token) const {
+    return t[before].defined() ? t[before].const_data_ptr<int32_t>() + token : nullptr;
+  }
+  /// The convolution's inputs of the last tokens, `count` or all there are: a view [B, .., branches, E] of
+  /// columns [B, L, >= branches * 2E].
+  at::Tensor last_inputs(const at::Tensor& columns, int64_t count) const {
+    const int64_t kept = std::min(count, length());
+    return columns.narrow(1, length() - kept, kept)
+        .narrow(-1, 0, form.branches * 2 * form.inner)
+        .unflatten(-1, {form.branches, 2 * form.inner})
+        .narrow(-1, 0, form.inner);
   }
   /// [tokens, width] in the dtype of the activations.
   at::Tensor matrix(int64_t width) const { return at::empty({tokens(), width}, activations()); }
@@ -62,8 +81,10 @@ struct Call {
             .dt_min = 0.f,
             .dt_max = 0.f,
             .seq_idx = t[seq_idx].const_data_ptr<int32_t>(),
-            .initial = nullptr,
-            .projected_stride = column_stride()};
+            .initial = t[window].defined() ? t[window].const_data_ptr() : nullptr,
+            .projected_stride = column_stride(),
+            .before = before_from(0),
+            .before_stride = known_before()};
   }
 
   cuda::SelectiveInputs scan(const at::Tensor& x, const at::Tensor& raw_steps,
@@ -87,7 +108,9 @@ struct Call {
             .dt_min = static_cast<float>(form.dt_min),
             .dt_max = static_cast<float>(form.dt_max),
             .seq_idx = t[seq_idx].const_data_ptr<int32_t>(),
-            .initial_state = nullptr};
+            .initial_state = floats_of(state),
+            .before = before_from(known_before() - 1),
+            .before_stride = known_before()};
   }
 
   /// The gate alone: no spans.
@@ -129,18 +152,41 @@ SelectiveMixerForm kept_form(AutogradContext& context) {
   return {n[0], n[1], n[2], n[3], limits[0], limits[1]};
 }
 
+/// What this rank's piece does to a state, or, given dy, to its gradient.
+Passage passage_of(const Call& call, const cuda::SelectiveInputs& in, const void* dy, bool wanted) {
+  const std::vector<int64_t> sizes{call.rows(), call.inner(), call.form.d_state};
+  Passage piece(sizes, sizes, call.t[Call::a].options());
+  if (!wanted) return piece;
+  const at::Tensor workspace = bytes(call, cuda::selective_passage_bytes(in.shape));
+  run(cuda::selective_passage({.in = in,
+                               .dy = dy,
+                               .dfinal_state = nullptr,
+                               .workspace = workspace.data_ptr(),
+                               .state = piece.state.data_ptr<float>(),
+                               .decay = piece.decay.data_ptr<float>()},
+                              current_stream()));
+  return piece;
+}
+
 class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& projected,
                             const at::Tensor& conv_weight, const at::Tensor& conv_bias,
                             const at::Tensor& dt_bias, const at::Tensor& a, const at::Tensor& d,
-                            const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
+                            const std::optional<at::Tensor>& scale, const Documents& documents,
                             const SelectiveMixerForm& form, const SelectiveMixerWeights& weights,
-                            bool gradient) {
+                            const SelectiveMixerReach& reach, bool gradient) {
     const cudaStream_t stream = current_stream();
     const at::Tensor factors = scale.value_or(at::Tensor());
-    const at::Tensor inputs[] = {projected, conv_weight, conv_bias, dt_bias, a, d, factors, seq_idx};
+    const SelectiveMixerState entering = reach.entering ? *reach.entering : SelectiveMixerState();
+    at::Tensor inputs[] = {projected,         conv_weight,      conv_bias,       dt_bias,       a, d, factors,
+                           documents.seq_idx, documents.before, entering.window, entering.state};
     const Call call{inputs, form};
+    Collectives* const group = documents.context;
+    const int64_t halo = call.halo();
+    if (group && halo > 0)
+      inputs[Call::window] =
+          window_before(call.last_inputs(projected, halo).flatten(-2), halo, *group, inputs[Call::window]);
     const at::Tensor x = call.matrix(call.inner()), low = call.low_matrix(),
                      raw_steps = call.matrix(call.inner()), y = call.matrix(call.inner());
     run(cuda::conv_forward({call.conv(), x.data_ptr(), nullptr}, stream));
@@ -151,23 +197,34 @@ class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
       keep_weight(*context, weights.x_proj[branch], name_of("x_proj", i));
       keep_weight(*context, weights.dt_proj[branch], name_of("dt_proj", i));
     }
+    if (group) {
+      const Passage piece =
+          passage_of(call, call.scan(x, raw_steps, low), nullptr, group->rank() + 1 < group->size());
+      const at::Tensor found = state_entering(piece, *group);
+      if (found.defined()) inputs[Call::state] = found;
+    }
     const cuda::SelectiveInputs in = call.scan(x, raw_steps, low);
-    at::Tensor states;
+    at::Tensor states, final_state;
+    if (reach.leaving) final_state = at::empty({call.rows(), call.inner(), form.d_state}, a.options());
     if (gradient) states = at::empty({cuda::selective_saved_floats(in.shape)}, a.options());
     {
       const at::Tensor workspace = bytes(call, cuda::selective_forward_bytes(in.shape));
       run(cuda::selective_forward({.in = in,
                                    .workspace = workspace.data_ptr(),
                                    .y = y.data_ptr(),
-                                   .final_state = nullptr,
+                                   .final_state = reach.leaving ? final_state.data_ptr<float>() : nullptr,
                                    .saved = gradient ? states.data_ptr<float>() : nullptr},
                                   stream));
     }
     at::Tensor out = at::empty({call.rows(), call.length(), call.inner()}, call.activations());
     run(cuda::gated_norm_forward({call.gate(y), out.data_ptr(), nullptr}, stream));
-    context->save_for_backward(
-        {projected, conv_weight, conv_bias, dt_bias, a, d, factors, seq_idx, x, low, raw_steps, y, states});
+    if (reach.leaving) *reach.leaving = {window_behind(call, inputs[Call::window]), final_state};
+    context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, factors,
+                                inputs[Call::seq_idx], inputs[Call::before], inputs[Call::window],
+                                inputs[Call::state], x, low, raw_steps, y, states});
     keep_form(*context, form);
+    context->saved_data["cut"] = group != nullptr;
+    if (group) keep_group(*context, *group);
     return out;
   }
 
@@ -200,26 +257,31 @@ class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
                                     stream));
     }
 
+    Collectives* const group = context->saved_data["cut"].toBool() ? &kept_group(*context) : nullptr;
     const at::Tensor dx = like(x), draw_steps = like(raw_steps), dlow = like(low), da = like(saved[Call::a]),
                      dd = like(saved[Call::d]), ddt_bias = like(saved[Call::dt_bias]);
     {
       const cuda::SelectiveInputs in = call.scan(x, raw_steps, low);
+      at::Tensor dfinal;
+      if (group)
+        dfinal = gradient_leaving(passage_of(call, in, dy.const_data_ptr(), group->rank() > 0), *group);
       const at::Tensor workspace = bytes(call, cuda::selective_backward_bytes(in.shape));
-      run(cuda::selective_backward({.in = in,
-                                    .saved = states.const_data_ptr<float>(),
-                                    .dy = {dy.const_data_ptr(), dy.stride(0), call.element()},
-                                    .dfinal_state = nullptr,
-                                    .workspace = workspace.data_ptr(),
-                                    .dx = dx.data_ptr(),
-                                    .ddt = draw_steps.data_ptr(),
-                                    .db = Call::at_column(dlow, form.step_rank),
-                                    .dc = Call::at_column(dlow, form.step_rank + form.d_state),
-                                    .dbc_stride = dlow.stride(0),
-                                    .da = da.data_ptr<float>(),
-                                    .dd = dd.data_ptr<float>(),
-                                    .ddt_bias = ddt_bias.data_ptr<float>(),
-                                    .dinitial_state = nullptr},
-                                   stream));
+      run(cuda::selective_backward(
+          {.in = in,
+           .saved = states.const_data_ptr<float>(),
+           .dy = {dy.const_data_ptr(), dy.stride(0), call.element()},
+           .dfinal_state = dfinal.defined() ? dfinal.const_data_ptr<float>() : nullptr,
+           .workspace = workspace.data_ptr(),
+           .dx = dx.data_ptr(),
+           .ddt = draw_steps.data_ptr(),
+           .db = Call::at_column(dlow, form.step_rank),
+           .dc = Call::at_column(dlow, form.step_rank + form.d_state),
+           .dbc_stride = dlow.stride(0),
+           .da = da.data_ptr<float>(),
+           .dd = dd.data_ptr<float>(),
+           .ddt_bias = ddt_bias.data_ptr<float>(),
+           .dinitial_state = nullptr},
+          stream));
     }
     for (int64_t i = 0; i < form.branches; ++i) {
       const Weight x_proj = kept_weight(*context, name_of("x_proj", i)),
@@ -232,6 +294,9 @@ class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
     }
 
     const at::Tensor dconv_weight = like(saved[Call::conv_weight]), dconv_bias = like(saved[Call::conv_bias]);
+    const bool halo = group && call.halo() > 0;
+    at::Tensor dwindow;
+    if (halo) dwindow = at::empty({call.rows(), call.halo(), call.inner()}, call.activations());
     {
       const cuda::ConvInputs in = call.conv();
       const at::Tensor workspace = bytes(call, cuda::conv_workspace_bytes(in));
@@ -243,8 +308,13 @@ class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
                                .dweight = dconv_weight.data_ptr<float>(),
                                .dbias = dconv_bias.data_ptr<float>(),
                                .ddt_bias = nullptr,
-                               .dinitial = nullptr},
+                               .dinitial = halo && group->rank() > 0 ? dwindow.data_ptr() : nullptr},
                               stream));
+    }
+    if (halo) {
+      const at::Tensor last = window_gradient(dwindow, call.length(), *group);
+      if (last.defined())
+        call.last_inputs(dprojected, call.halo()).add_(last.unflatten(-1, {form.branches, form.inner}));
     }
     return {dprojected.narrow(-1, 0, saved[Call::projected].size(-1)),
             dconv_weight,
@@ -256,7 +326,20 @@ class SelectiveMixer : public torch::autograd::Function<SelectiveMixer> {
             at::Tensor(),
             at::Tensor(),
             at::Tensor(),
+            at::Tensor(),
             at::Tensor()};
+  }
+
+ private:
+  /// The convolution's last inputs, some of which may have stood before the rows.
+  static at::Tensor window_behind(const Call& call, const at::Tensor& before) {
+    const int64_t count = call.halo();
+    const at::Tensor last = call.last_inputs(call.t[Call::projected], count).flatten(-2).contiguous();
+    const int64_t length = last.size(1);
+    if (length == count) return last;
+    const at::Tensor window =
+        before.defined() ? before : at::zeros({call.rows(), count, call.inner()}, call.activations());
+    return at::cat({window.narrow(1, length, count - length), last}, 1);
   }
 };
 
@@ -268,10 +351,11 @@ bool selective_mixer_fuses(const at::Tensor& projected, const SelectiveMixerForm
 }
 
 at::Tensor selective_mixer(const at::Tensor& projected, const SelectiveMixerWeights& w,
-                           const std::optional<at::Tensor>& scale, const at::Tensor& seq_idx,
-                           const SelectiveMixerForm& form) {
+                           const std::optional<at::Tensor>& scale, const Documents& documents,
+                           const SelectiveMixerForm& form, const SelectiveMixerReach& reach) {
   DM_CHECK_FLOATING("selective_mixer", projected);
   const int64_t rows = projected.size(0), length = projected.size(1), inner = form.branches * form.inner;
+  const at::Tensor &seq_idx = documents.seq_idx, &before = documents.before;
   DM_CHECK_SHAPE("selective_mixer", projected, projected.scalar_type(), rows, length, 2 * inner);
   DM_CHECK_SHAPE("selective_mixer", w.conv_weight, at::kFloat, inner, -1);
   DM_CHECK_SHAPE("selective_mixer", w.conv_bias, at::kFloat, inner);
@@ -279,11 +363,30 @@ at::Tensor selective_mixer(const at::Tensor& projected, const SelectiveMixerWeig
   DM_CHECK_SHAPE("selective_mixer", w.a, at::kFloat, inner, form.d_state);
   DM_CHECK_SHAPE("selective_mixer", w.d, at::kFloat, inner);
   DM_CHECK_SHAPE("selective_mixer", seq_idx, at::kInt, rows, length);
+  const int64_t halo = w.conv_weight.size(1) - 1;
+  if (before.defined()) {
+    DM_CHECK_SHAPE("selective_mixer", before, at::kInt, rows, -1);
+    DM_CHECK(before.size(1) >= std::max<int64_t>(halo, 1),
+             "selective_mixer: the documents of {} tokens before the rows, expected {}", before.size(1),
+             halo);
+  }
+  SelectiveMixerReach dense = reach;
+  SelectiveMixerState entering;
+  if (reach.entering) {
+    const at::Tensor &window = reach.entering->window, &state = reach.entering->state;
+    DM_CHECK_SHAPE("selective_mixer", window, projected.scalar_type(), rows, halo, inner);
+    DM_CHECK_SHAPE("selective_mixer", state, at::kFloat, rows, inner, form.d_state);
+    entering = {window.contiguous(), state.contiguous()};
+    dense.entering = &entering;
+  }
+  Documents rows_of = documents;
+  rows_of.seq_idx = seq_idx.contiguous();
+  if (before.defined()) rows_of.before = before.contiguous();
   std::optional<at::Tensor> factors;
   if (scale) factors = whole_scale(scale->to(at::kFloat), rows, length);
   return SelectiveMixer::apply(as_columns(projected), w.conv_weight.contiguous(), w.conv_bias.contiguous(),
-                               w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), factors,
-                               seq_idx.contiguous(), form, w, at::GradMode::is_enabled());
+                               w.dt_bias.contiguous(), w.a.contiguous(), w.d.contiguous(), factors, rows_of,
+                               form, w, dense, at::GradMode::is_enabled());
 }
 
 }  // namespace dm::kernels

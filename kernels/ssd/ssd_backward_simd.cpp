@@ -52,9 +52,12 @@ DM_TASK void ssd_state_gradients_task(const SsdInput<T>& in, const SsdOutputGrad
       tile.store_to(entering + at, e.padded_p);
     });
   }
-  if (din.initial_state)
-    slot_to_state(slot(din.states, in, in.pieces[first].carried, head), in.head_dim, in.d_state,
-                  din.initial_state + state_at);
+  if (!din.initial_state) return;
+  T* initial = din.initial_state + state_at;
+  if (in.pieces[first].carried >= 0)
+    slot_to_state(slot(din.states, in, in.pieces[first].carried, head), in.head_dim, in.d_state, initial);
+  else
+    for (int64_t i = 0; i < in.head_dim * in.d_state; ++i) initial[i] = 0;
 }
 
 namespace {

@@ -22,10 +22,15 @@ int64_t ssd_slot_size(int64_t head_dim, int64_t d_state) {
 }
 
 template <class T>
-void ssd_forward(const SsdInput<T>& in, const SsdOutput<T>& out) {
+void ssd_final_state(const SsdInput<T>& in, const SsdOutput<T>& out) {
   for_all<T>(in.batch, in.heads, in.head_dim, in.d_state, [&](int64_t row, int64_t head, T* scratch) {
     DM_SIMD_CALL(ssd_states_task<T>)(in, out, row, head, scratch);
   });
+}
+
+template <class T>
+void ssd_forward(const SsdInput<T>& in, const SsdOutput<T>& out) {
+  ssd_final_state(in, out);
   for_all<T>(in.rows[in.batch], in.groups, in.head_dim, in.d_state,
              [&](int64_t piece, int64_t group, T* scratch) {
                DM_SIMD_CALL(ssd_outputs_task<T>)(in, out, piece, group, scratch);
@@ -33,10 +38,16 @@ void ssd_forward(const SsdInput<T>& in, const SsdOutput<T>& out) {
 }
 
 template <class T>
-void ssd_backward(const SsdInput<T>& in, const SsdOutputGradient<T>& dout, const SsdInputGradient<T>& din) {
+void ssd_initial_gradient(const SsdInput<T>& in, const SsdOutputGradient<T>& dout,
+                          const SsdInputGradient<T>& din) {
   for_all<T>(in.batch, in.heads, in.head_dim, in.d_state, [&](int64_t row, int64_t head, T* scratch) {
     DM_SIMD_CALL(ssd_state_gradients_task<T>)(in, dout, din, row, head, scratch);
   });
+}
+
+template <class T>
+void ssd_backward(const SsdInput<T>& in, const SsdOutputGradient<T>& dout, const SsdInputGradient<T>& din) {
+  ssd_initial_gradient(in, dout, din);
   for_all<T>(in.rows[in.batch], in.groups, in.head_dim, in.d_state,
              [&](int64_t piece, int64_t group, T* scratch) {
                DM_SIMD_CALL(ssd_gradients_task<T>)(in, dout, din, piece, group, scratch);
@@ -50,6 +61,9 @@ void ssd_step_head(T* state, const T* x, T dt, T a, const T* b, const T* c, T d,
 }
 
 #define DM_INSTANTIATE(T)                                                                                  \
+  template void ssd_final_state(const SsdInput<T>&, const SsdOutput<T>&);                                  \
+  template void ssd_initial_gradient(const SsdInput<T>&, const SsdOutputGradient<T>&,                      \
+                                     const SsdInputGradient<T>&);                                          \
   template void ssd_forward(const SsdInput<T>&, const SsdOutput<T>&);                                      \
   template void ssd_backward(const SsdInput<T>&, const SsdOutputGradient<T>&, const SsdInputGradient<T>&); \
   template void ssd_step_head(T*, const T*, T, T, const T*, const T*, T, T*, int64_t, int64_t);

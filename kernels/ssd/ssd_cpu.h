@@ -37,7 +37,7 @@ struct SsdInput {
   TokenArray<const T> x, dt, b, c;
   const T* a;              // [H]
   const T* d;              // [H]
-  const T* initial_state;  // [B, H, P, N] or nullptr, as cut_rows was told
+  const T* initial_state;  // [B, H, P, N] or nullptr, read for the rows that cut_rows was told of
   T* states;  // [slots, H, padded N, padded P]; written by the forward passes, read by the backward ones
 };
 
@@ -58,7 +58,7 @@ struct SsdInputGradient {
   TokenArray<T> x, dt, b, c;
   double* a;         // [pieces, H], each piece's share
   double* d;         // [pieces, H]
-  T* initial_state;  // [B, H, P, N] or nullptr
+  T* initial_state;  // [B, H, P, N] or nullptr; zero where no state enters the row
   T* states;  // [slots + B, H, padded N, padded P]: gradients of the entering states, then of the final ones
   int64_t slots;
 };
@@ -68,6 +68,13 @@ void ssd_forward(const SsdInput<T>& in, const SsdOutput<T>& out);
 
 template <class T>
 void ssd_backward(const SsdInput<T>& in, const SsdOutputGradient<T>& dout, const SsdInputGradient<T>& din);
+
+/// The first pass of each alone: out.final_state, and din.initial_state.
+template <class T>
+void ssd_final_state(const SsdInput<T>& in, const SsdOutput<T>& out);
+template <class T>
+void ssd_initial_gradient(const SsdInput<T>& in, const SsdOutputGradient<T>& dout,
+                          const SsdInputGradient<T>& din);
 
 /// Elements of one state slot of one head.
 int64_t ssd_slot_size(int64_t head_dim, int64_t d_state);

@@ -20,7 +20,7 @@ DM_TASK void ssd_states_task(const SsdInput<T>& in, const SsdOutput<T>& out, int
   T* final_state = carve.take(padded(in.d_state) * padded(in.head_dim));
   T* weighted = carve.take(kTokens * padded(in.head_dim));  // w_s x_s
   T* b = carve.take(kTokens * padded(in.d_state));
-  if (in.initial_state)
+  if (in.initial_state && in.pieces[first].carried >= 0)
     state_to_slot(in.initial_state + state_at, in.head_dim, in.d_state,
                   slot(in.states, in, in.pieces[first].carried, head));
   for (int64_t i = first; i <= last; ++i) {

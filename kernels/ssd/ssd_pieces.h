@@ -28,7 +28,9 @@ struct SsdPieces {
 /// backward).
 inline constexpr int64_t kSsdLongestPiece = 64;
 
-/// `seq_idx` [batch, length] contiguous. With `has_initial` a state enters each row's first piece.
-SsdPieces cut_rows(const int32_t* seq_idx, int64_t batch, int64_t length, int64_t longest, bool has_initial);
+/// `seq_idx` [batch, length] contiguous. `enters` [batch]: whether a state enters the row's first piece;
+/// null: none does.
+SsdPieces cut_rows(const int32_t* seq_idx, int64_t batch, int64_t length, int64_t longest,
+                   const bool* enters);
 
 }  // namespace dm::kernels

@@ -1,5 +1,5 @@
 // The mixer composed of its operations, which is how a CPU runs it, and a GPU where other ranks hold a part
-// of it.
+// of a gated norm's span.
 
 #include "kernels/ssd_mixer/ssd_mixer.h"
 
@@ -14,6 +14,7 @@
 #include "kernels/gated_norm/gated_norm.h"
 #include "kernels/linear/linear.h"
 #include "kernels/ssd/ssd.h"
+#include "kernels/ssd_mixer/conv_inputs.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
 
 namespace dm::kernels {
@@ -65,13 +66,22 @@ at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
                      const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach) {
   check(projected, form);
-  const bool here = reach.spans.count == 0 && !documents.context;  // nothing of the mixer is elsewhere
-  if (projected.is_cuda() && here)
-    return ssd_mixer_cuda(projected, w, scale, documents.seq_idx, form, nullptr);
+  if (projected.is_cuda() && reach.spans.count == 0)
+    return ssd_mixer_cuda(projected, w, scale, documents, form, reach, nullptr);
   const Projected in = split(projected, form);
-  const at::Tensor conv = conv_along_rows(in.x, w.conv_weight, w.conv_bias, documents);  // [B, L, C]
+  std::optional<at::Tensor> window, state;
+  if (reach.entering) window = reach.entering->window, state = reach.entering->state;
+  const at::Tensor conv = conv_along_rows(in.x, w.conv_weight, w.conv_bias, documents, window);  // [B, L, C]
   const Scanned s = scanned(conv, in.dt, w, form);
-  const at::Tensor y = ssd_along_rows(s.x, s.dt, w.a, s.b, s.c, w.d, documents, form.chunk).flatten(-2);
+  const ScanOutput scan = ssd(s.x, s.dt, w.a, s.b, s.c, w.d, documents, state, form.chunk);
+  if (reach.leaving) {
+    const int64_t count = w.conv_weight.size(1) - 1, length = projected.size(1);
+    DM_CHECK(!documents.context || length >= count,
+             "ssd_mixer: a piece of {} tokens does not know the {} inputs that it ends in", length, count);
+    *reach.leaving = {window_behind(projected, form, count, window.value_or(at::Tensor())),
+                      scan.final_state.detach()};
+  }
+  const at::Tensor y = scan.y.flatten(-2);
   if (reach.spans.count == 0) return gated_norm(y, in.z, w.norm, form.spans, scale, form.eps);  // [B, L, E]
   const at::ScalarType sums = parameter_dtype(y);
   const at::Tensor gated = y.to(sums) * at::silu(in.z.to(sums));
@@ -82,8 +92,8 @@ at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& w,
                      const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach, const Weight& out_proj) {
   check(projected, form);
-  if (projected.is_cuda() && reach.spans.count == 0 && !documents.context)
-    return ssd_mixer_cuda(projected, w, scale, documents.seq_idx, form, &out_proj);
+  if (projected.is_cuda() && reach.spans.count == 0)
+    return ssd_mixer_cuda(projected, w, scale, documents, form, reach, &out_proj);
   return linear(ssd_mixer(projected, w, scale, documents, form, reach), out_proj);
 }
 

@@ -44,15 +44,29 @@ struct SsdMixerWeights {
   at::Tensor norm;           // [branches * E]
 };
 
-/// What of the mixer lies on other ranks.
+/// What is carried over the ends of rows: from one token of decoding to the next, where a step updates it in
+/// place, and from rows to those that go on with them.
+struct SsdMixerState {
+  at::Tensor window;  // [B, W - 1, branches * channels]: the convolution's last inputs, oldest first
+  at::Tensor state;   // [B, branches * H, P, N]
+};
+
+/// What of the mixer lies elsewhere: on other ranks, before the rows, behind them.
 struct SsdMixerReach {
   SplitSpans spans;  // of the gated norm, instead of form.spans, where some reach over the ranks of `tensor`
   Collectives* tensor = nullptr;
+  /// What the rows begin with, of the documents before them; none: nothing. Where the documents are cut over
+  /// ranks, on the first of them only. No gradient passes to it.
+  const SsdMixerState* entering = nullptr;
+  /// Gets what the rows, or this rank's piece of them, end in; no gradient comes from it. A pass that wants
+  /// its gradients only leaves it as it is.
+  SsdMixerState* leaving = nullptr;
 };
 
 /// projected [B, L, branches * rows], documents of [B, L] tokens, scale as gated_norm takes it, over all
 /// branches' channels -> [B, L, branches * E] in the dtype of projected. Differentiable in all but the
-/// documents. On a GPU it is one operation: see ssd_mixer_cuda.h for what it saves.
+/// documents. On a GPU it is one operation, also of a piece of the rows: see ssd_mixer_cuda.h for what it
+/// saves.
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
                      const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach = {});
@@ -61,12 +75,6 @@ at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights
 at::Tensor ssd_mixer(const at::Tensor& projected, const SsdMixerWeights& weights,
                      const std::optional<at::Tensor>& scale, const Documents& documents,
                      const SsdMixerForm& form, const SsdMixerReach& reach, const Weight& out_proj);
-
-/// The carried state of decoding, updated in place by a step.
-struct SsdMixerState {
-  at::Tensor window;  // [B, W - 1, branches * channels]: the convolution's last inputs, oldest first
-  at::Tensor state;   // [B, branches * H, P, N]
-};
 
 /// One more token: projected [B, branches * rows] -> [B, branches * E]. Not differentiable.
 at::Tensor ssd_mixer_step(const at::Tensor& projected, const SsdMixerWeights& weights,

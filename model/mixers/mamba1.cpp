@@ -2,7 +2,7 @@
 //
 // Two branches share the GEMM of in_proj, the convolution and the gate; their scans read different B and C.
 // On a GPU all between the projections is one operation (kernels/selective_mixer/selective_mixer.h); here it
-// is composed, a scan a branch, for CPUs and where other ranks hold a part of it.
+// is composed, a scan a branch, for CPUs and where other ranks hold channels of the same branch.
 
 #include <algorithm>
 #include <limits>
@@ -64,18 +64,21 @@ class Mamba1 final : public Mixer {
 
   at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
-    if (!documents.context && !partial_ && kernels::selective_mixer_fuses(projected, form_))
-      return kernels::selective_mixer(projected, weights_, scale, documents.seq_idx, form_);
+    if (!partial_ && kernels::selective_mixer_fuses(projected, form_))
+      return kernels::selective_mixer(projected, weights_, scale, documents, form_);
     const auto [x_in, z] = split(projected);
     const auto x = kernels::conv_along_rows(x_in, weights_.conv_weight, weights_.conv_bias, documents)
                        .split(inner_, -1);                 // [B, L, E]
     const std::vector<at::Tensor> steps = step_inputs(x);  // [B, L, R + 2N]
-    std::vector<at::Tensor> y;
+    std::vector<kernels::SelectiveScanInput> inputs;
     for (size_t i = 0; i < scans_.size(); ++i) {
       const Scan& s = scans_[i];
       const Scanned in = scanned(s, steps[i]);
-      y.push_back(kernels::selective_scan_along_rows(x[i], in.dt, s.a, in.b, in.c, s.d, documents));
+      inputs.push_back({x[i], in.dt, s.a, in.b, in.c, s.d});
     }
+    std::vector<at::Tensor> y;
+    for (const kernels::ScanOutput& scan : kernels::selective_scans_along_rows(std::move(inputs), documents))
+      y.push_back(scan.y);
     return gate(y, z, scale);  // [B, L, branches * E]
   }
 
@@ -200,9 +203,8 @@ class Mamba1Kind final : public MixerKind {
     const int64_t channels = part.units(branches.front()).count();  // of each
     if (part.placement.cp > 1) {
       add_tokens_before(all, part.placement, size.rows * (config.d_conv - 1) * count * channels, backward);
-      for (int64_t i = 0; i < count; ++i)
-        add_state_before(all, part.placement, size.rows * channels * 2 * config.d_state,
-                         Exchange::Element::weight, backward);
+      add_state_before(all, part.placement, size.rows * count * channels * 2 * config.d_state,
+                       Exchange::Element::weight, backward);
     }
     if (part.splits_branches(branch.inner))
       add_sum_over_ranks(

@@ -154,7 +154,7 @@ TEST(Ssd, StepsTowardsZero) {
 TEST(Ssd, SplitRowsCarryTheStateAndItsGradient) {
   const Sizes s{2, 90, 4, 8, 2, 16};
   const Tensors in = inputs(s, at::kDouble, documents({{50}, {10, 30}}, s.length));
-  for (const int64_t at : {1, 37, 64, 89}) {
+  for (const int64_t at : {1, 10, 37, 50, 64, 89}) {
     SCOPED_TRACE(at);
     const Function split = [at](const Tensors& t) -> Tensors {
       const auto part = [&](int64_t i, int64_t begin, int64_t end) {
@@ -163,12 +163,13 @@ TEST(Ssd, SplitRowsCarryTheStateAndItsGradient) {
       const int64_t end = t[0].size(1);
       const ScanOutput left = ssd(part(0, 0, at), part(1, 0, at), t[2], part(3, 0, at), part(4, 0, at), t[5],
                                   part(7, 0, at), t[6], 64);
+      const Documents rest(part(7, at, end), part(7, at - 1, at));
       const ScanOutput right = ssd(part(0, at, end), part(1, at, end), t[2], part(3, at, end),
-                                   part(4, at, end), t[5], part(7, at, end), left.final_state, 64);
+                                   part(4, at, end), t[5], rest, left.final_state, 64);
       return {at::cat({left.y, right.y}, 1), right.final_state};
     };
-    // 50 and 40 are document borders; the state crosses a cut only inside a document, and cuts here are
-    // inside one in both rows.
+    // Row 0 has a border at 50, row 1 at 10 and 40: there the state does not cross the cut, in the other row
+    // it does.
     expect_close(split, reference, in, kExact, kNames);
   }
 }
@@ -306,7 +307,8 @@ TEST(Ssd, RefusesWhatDoesNotFit) {
 
 TEST(SsdPieces, RunFromEachDocumentsFirstToken) {
   const at::Tensor ids = documents({{3, 1}, {}}, 9);
-  const SsdPieces cut = cut_rows(ids.const_data_ptr<int32_t>(), 2, 9, 4, true);
+  const bool enters[] = {true, true};
+  const SsdPieces cut = cut_rows(ids.const_data_ptr<int32_t>(), 2, 9, 4, enters);
   std::vector<std::vector<int64_t>> got;
   for (const SsdPiece& p : cut.pieces) got.push_back({p.row, p.begin, p.length, p.carried});
   EXPECT_EQ(got, (std::vector<std::vector<int64_t>>{{0, 0, 3, 0},
@@ -318,6 +320,11 @@ TEST(SsdPieces, RunFromEachDocumentsFirstToken) {
                                                     {1, 8, 1, 4}}));
   EXPECT_EQ(cut.rows, (std::vector<int64_t>{0, 4, 7}));
   EXPECT_EQ(cut.slots, 5);
+  const bool second[] = {false, true};
+  const SsdPieces later = cut_rows(ids.const_data_ptr<int32_t>(), 2, 9, 4, second);
+  EXPECT_EQ(later.pieces[0].carried, -1);
+  EXPECT_EQ(later.pieces[4].carried, 1);
+  EXPECT_EQ(later.slots, 4);
 }
 
 }  // namespace

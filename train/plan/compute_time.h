@@ -22,9 +22,10 @@ struct PassTime {
 };
 
 /// On a rank with `share` of the work inside a layer, and `stream` of that on the residual stream and the
-/// head: 1 and 1 alone. Recomputation is as `model` says.
+/// head: 1 and 1 alone. Where rows are `cut`, each pass of a scan waits for a walk over the states of the
+/// piece before it (docs/parallelism.md). Recomputation is as `model` says.
 PassTime pass_time(const model::ModelConfig& model, const Cluster& cluster, double share = 1,
-                   double stream = 1);
+                   double stream = 1, bool cut = false);
 
 /// Seconds of an update of which a rank owns `owned` elements and holds `held`.
 double update_time(const Cluster& cluster, int64_t owned, int64_t held);

@@ -41,7 +41,8 @@ void add_reduction(StepTime& time, const Cluster& cluster, const FlatLayout& fla
 
 StepTime step_time(const model::ModelConfig& model, const RankParameters& parameters, const Cluster& cluster,
                    const RankPlace& place, const StepSize& size) {
-  const PassTime pass = pass_time(model, cluster, parameters.share, 1.0 / static_cast<double>(place.tp));
+  const PassTime pass =
+      pass_time(model, cluster, parameters.share, 1.0 / static_cast<double>(place.tp), place.cp > 1);
   const FlatLayout flat =
       flat_layout(parameters.held, size_bytes(size.weights), place.shard, size.bucket_bytes);
   const int64_t rows = own_rows(place, size);

@@ -41,7 +41,10 @@ struct ConvInputs {
   float dt_min, dt_max;    // limits of Δ
   const int32_t* seq_idx;  // [B, L]
   const void* initial;  // [B, W - 1, branches * channels] before token 0 in the projection's order, or null
-  int64_t projected_stride;  // elements
+  int64_t projected_stride;         // elements
+  const int32_t* before = nullptr;  // [B, before_stride]: documents of the tokens before the row, the last of
+                                    // which are initial's; null: initial is of the document of token 0
+  int64_t before_stride = 0;
 };
 
 struct ConvForward {

@@ -46,9 +46,10 @@ __device__ inline int64_t dt_column(const MixerColumns& columns, int64_t head) {
 
 /// Whether token `source` <= t is a term of token t's sum.
 __device__ inline bool is_term(const ConvInputs& in, int64_t row, int64_t source, int64_t t) {
-  if (source < 0 && !in.initial) return false;
   const int32_t* const ids = in.seq_idx + row * in.length;
-  return ids[source < 0 ? 0 : source] == ids[t];
+  if (source >= 0) return ids[source] == ids[t];
+  if (!in.initial) return false;
+  return (in.before ? in.before[(row + 1) * in.before_stride + source] : ids[0]) == ids[t];
 }
 
 /// d silu(u) / du.

@@ -53,10 +53,11 @@ struct Place {
         end(min(begin + segments.tokens, shape.length)) {}
 };
 
-/// Whether a document begins at token t of the row, the row's first apart.
+/// Whether the state before token t of the row counts as zero.
 __device__ inline bool begins(const SelectiveInputs& in, int64_t row, int64_t t) {
   const int32_t* const ids = in.seq_idx + row * in.shape.length;
-  return t > 0 && t < in.shape.length && ids[t] != ids[t - 1];
+  if (t == 0) return in.before != nullptr && in.before[row * in.before_stride] != ids[0];
+  return t < in.shape.length && ids[t] != ids[t - 1];
 }
 
 /// b or c of the group that `channel` is of.

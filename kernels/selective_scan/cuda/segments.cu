@@ -92,10 +92,31 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// The same to the end: what all segments together do to a state.
 template <bool kBack>
-cudaError_t find(const SelectiveInputs& in, const Rows& inputs, const Rows& vectors, const float* outer,
-                 const Segments& segments, cudaStream_t stream) {
-  if (segments.count == 1) return cudaSuccess;
+__global__ void __launch_bounds__(kThreads)
+    join_kernel(const SelectivePassage args, const float* outer, const Segments segments) {
+  const SelectiveShape& shape = args.in.shape;
+  const int64_t size = shape.channels * shape.states, row = blockIdx.y;
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= size) return;
+  const float a2 = args.in.a[i] * kLog2E;
+  float state = outer == nullptr ? 0.f : outer[row * size + i], whole = 0.f;
+  for (int64_t step = 0; step < segments.count; ++step) {
+    const int64_t index = row * segments.count + (kBack ? segments.count - 1 - step : step);
+    const float local = segments.states[index * size + i],
+                span = segments.spans[index * shape.channels + i / shape.states];
+    state = isinf(span) ? local : local + exp2_fast(a2 * span) * state;
+    whole += span;
+  }
+  args.state[row * size + i] = state;
+  args.decay[row * size + i] = isinf(whole) ? 0.f : exp2_fast(a2 * whole);
+}
+
+/// What each segment does to a state.
+template <bool kBack>
+cudaError_t walk_segments(const SelectiveInputs& in, const Rows& inputs, const Rows& vectors,
+                          const Segments& segments, cudaStream_t stream) {
   const SelectiveShape& shape = in.shape;
   if (narrow(shape))
     segment_kernel<4, kBack>
@@ -105,9 +126,37 @@ cudaError_t find(const SelectiveInputs& in, const Rows& inputs, const Rows& vect
     segment_kernel<32, kBack>
         <<<grid_of(shape, segments, Layout<32, kThreads>::kChannels), kThreads, 0, stream>>>(
             in, inputs, vectors, segments);
-  const dim3 grid(static_cast<unsigned>((shape.channels * shape.states + kThreads - 1) / kThreads),
-                  static_cast<unsigned>(shape.rows));
-  chain_kernel<kBack><<<grid, kThreads, 0, stream>>>(in, outer, segments);
+  return cudaGetLastError();
+}
+
+/// A thread an element of the states of a row.
+dim3 grid_of_states(const SelectiveShape& shape) {
+  return dim3(static_cast<unsigned>((shape.channels * shape.states + kThreads - 1) / kThreads),
+              static_cast<unsigned>(shape.rows));
+}
+
+template <bool kBack>
+cudaError_t find(const SelectiveInputs& in, const Rows& inputs, const Rows& vectors, const float* outer,
+                 const Segments& segments, cudaStream_t stream) {
+  if (segments.count == 1) return cudaSuccess;
+  if (const cudaError_t error = walk_segments<kBack>(in, inputs, vectors, segments, stream);
+      error != cudaSuccess)
+    return error;
+  chain_kernel<kBack><<<grid_of_states(in.shape), kThreads, 0, stream>>>(in, outer, segments);
+  return cudaGetLastError();
+}
+
+template <bool kBack>
+cudaError_t pass(const SelectivePassage& args, const Rows& inputs, const Rows& vectors, const float* outer,
+                 cudaStream_t stream) {
+  const SelectiveShape& shape = args.in.shape;
+  Segments segments = cut_segments(shape, nullptr);  // its memory is there for a single one too
+  segments.states = static_cast<float*>(args.workspace);
+  segments.spans = segments.states + shape.rows * segments.count * shape.channels * shape.states;
+  if (const cudaError_t error = walk_segments<kBack>(args.in, inputs, vectors, segments, stream);
+      error != cudaSuccess)
+    return error;
+  join_kernel<kBack><<<grid_of_states(shape), kThreads, 0, stream>>>(args, outer, segments);
   return cudaGetLastError();
 }
 
@@ -120,6 +169,17 @@ cudaError_t find_segment_states(const SelectiveInputs& in, const Segments& segme
 cudaError_t find_segment_gradients(const SelectiveBackward& args, const Segments& segments,
                                    cudaStream_t stream) {
   return find<true>(args.in, args.dy, args.in.c, args.dfinal_state, segments, stream);
+}
+
+int64_t selective_passage_bytes(const SelectiveShape& shape) {
+  return shape.rows * cut_segments(shape, nullptr).count * shape.channels * (shape.states + 1) *
+         int64_t{sizeof(float)};
+}
+
+cudaError_t selective_passage(const SelectivePassage& args, cudaStream_t stream) {
+  if (args.dy == nullptr) return pass<false>(args, args.in.x, args.in.b, args.in.initial_state, stream);
+  const Rows dy{args.dy, args.in.shape.channels, args.in.x.element};
+  return pass<true>(args, dy, args.in.c, args.dfinal_state, stream);
 }
 
 }  // namespace dm::kernels::cuda

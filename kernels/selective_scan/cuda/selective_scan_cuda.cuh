@@ -40,6 +40,9 @@ struct SelectiveInputs {
   float dt_min = 0.f, dt_max = 0.f;  // limits of that
   const int32_t* seq_idx;            // [B, L]
   const float* initial_state;        // [B, E, N], or null for zero
+  const int32_t* before = nullptr;  // [B], stride before_stride: the document of the token before the row, to
+                                    // which initial_state belongs; null: that of token 0
+  int64_t before_stride = 1;
 };
 
 struct SelectiveForward {
@@ -64,10 +67,22 @@ struct SelectiveBackward {
   float* dinitial_state;      // [B, E, N], or null
 };
 
+/// What a row does to the state that enters it, S -> decay S + state with `state` where a walk from zero
+/// ends; or, from the end, to the gradient of the state that leaves it.
+struct SelectivePassage {
+  SelectiveInputs in;
+  const void* dy;  // [B, L, E], contiguous, in the element of x; null: forward, from in.initial_state
+  const float* dfinal_state;  // where the walk back begins, or null for zero
+  void* workspace;            // selective_passage_bytes()
+  float *state, *decay;       // [B, E, N]; decay is 0 where a document begins in the row
+};
+
 int64_t selective_saved_floats(const SelectiveShape& shape);
 int64_t selective_forward_bytes(const SelectiveShape& shape);
 int64_t selective_backward_bytes(const SelectiveShape& shape);
+int64_t selective_passage_bytes(const SelectiveShape& shape);
 cudaError_t selective_forward(const SelectiveForward& args, cudaStream_t stream);
 cudaError_t selective_backward(const SelectiveBackward& args, cudaStream_t stream);
+cudaError_t selective_passage(const SelectivePassage& args, cudaStream_t stream);
 
 }  // namespace dm::kernels::cuda

@@ -1,5 +1,6 @@
 #include "kernels/ssd/cuda/decay.cuh"
 
+#include "kernels/ssd/cuda/documents.cuh"
 #include "kernels/ssd/cuda/thread.cuh"
 
 namespace dm::kernels::cuda {
@@ -33,8 +34,7 @@ __global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in,
     uint32_t halves[2];
     for (int half = 0; half < 2; ++half) {
       const int64_t t = begin + half * 32 + lane;
-      const int32_t* const ids = in.seq_idx + row * length;
-      halves[half] = __ballot_sync(~0u, t > 0 && t < length && ids[t] != ids[t - 1]);
+      halves[half] = __ballot_sync(~0u, t < length && begins_document(in, row, t));
     }
     if (lane == 0) table.begins[record] = uint64_t{halves[1]} << 32 | halves[0];
   }

@@ -1,12 +1,20 @@
 #pragma once
 // Where documents begin inside a tile of 64 tokens, as a bit mask: bit t is set where token t does not
-// continue the document of the token before it (bit 0: the last token of the tile before; never set at the
-// start of a row, whose initial state belongs to its first document). Tokens past the end of the row continue
-// the last document.
+// continue the document of the token before it (bit 0: the last token of the tile before). Tokens past the
+// end of the row continue the last document.
 
 #include <cstdint>
 
+#include "kernels/ssd/cuda/params.h"
+
 namespace dm::kernels::cuda {
+
+/// Whether the state before token t of a row counts as zero.
+__device__ inline bool begins_document(const SsdInputs& in, int64_t row, int64_t t) {
+  const int32_t* const ids = in.seq_idx + row * in.shape.length;
+  if (t == 0) return in.before != nullptr && in.before[row * in.before_stride] != ids[0];
+  return ids[t] != ids[t - 1];
+}
 
 struct Documents {
   uint64_t begins;

@@ -4,7 +4,8 @@
 
 namespace dm::kernels::cuda {
 
-cudaError_t fast_forward(const SsdForward& args, const FastSaved& saved, cudaStream_t stream) {
+cudaError_t fast_forward(const SsdForward& args, const FastSaved& saved, const WalkCut& cut,
+                         const float* starts, cudaStream_t stream) {
   const SsdShape& shape = args.in.shape;
   ForwardMaps maps;
   const auto map = [&](CUtensorMap& to, const void* base, int64_t columns, int64_t stride, int box) {
@@ -17,15 +18,16 @@ cudaError_t fast_forward(const SsdForward& args, const FastSaved& saved, cudaStr
         map(maps.b, args.in.b, columns, args.in.b_stride, 64),
         map(maps.c, args.in.c, columns, args.in.c_stride, 64)})
     if (error != cudaSuccess) return error;
-  return for_walked_heads(shape, [&]<int P, int N, int kHeads>() {
+  return for_heads(shape, cut.heads, [&]<int P, int N, int kHeads>() {
     const auto kernel = ssd_forward_kernel<P, N, kHeads>;
     constexpr int kBytes = ForwardLayout<P, N, kHeads>::kBytes;
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (error != cudaSuccess) return error;
-    const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows));
-    kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(args, saved.table,
-                                                          args.save_states ? saved.states : nullptr, maps);
+    const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows),
+                    static_cast<unsigned>(cut.segments));
+    kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(
+        args, saved.table, args.save_states ? saved.states : nullptr, starts, maps);
     return cudaGetLastError();
   });
 }

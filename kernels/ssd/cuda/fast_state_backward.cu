@@ -1,29 +1,25 @@
-#include "kernels/ssd/cuda/fast.cuh"
 #include "kernels/ssd/cuda/state_kernel.cuh"
-#include "kernels/ssd/cuda/tensor_map.cuh"
 
 namespace dm::kernels::cuda {
 
 cudaError_t fast_state_backward(const SsdBackward& args, const FastSaved& saved, const FastWorkspace& work,
-                                cudaStream_t stream) {
-  const SsdShape& shape = args.in.shape;
-  StateMaps maps;
-  cudaError_t error = make_tensor_map(maps.c, args.in.c, shape.rows, shape.length, shape.groups * shape.state,
-                                      args.in.c_stride, 64);
-  if (error != cudaSuccess) return error;
-  error = make_tensor_map(maps.dy, args.dy, shape.rows, shape.length, shape.heads * shape.head_dim,
-                          args.dy_stride, shape.head_dim == 32 ? 32 : 64);
-  if (error != cudaSuccess) return error;
-  return for_walked_heads(shape, [&]<int P, int N, int kHeads>() {
-    const auto kernel = ssd_state_kernel<P, N, kHeads>;
-    constexpr int kBytes = StateLayout<P, N, kHeads>::kBytes;
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (error != cudaSuccess) return error;
-    const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows));
-    kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(args, saved.table, work.dstates, maps);
-    return cudaGetLastError();
-  });
+                                const WalkCut& cut, const float* starts, cudaStream_t stream) {
+  const StateWalk walk{.shape = args.in.shape,
+                       .start = starts,
+                       .end = cut.segments == 1 ? args.dinitial_state : nullptr,
+                       .decay = nullptr,
+                       .images = work.dstates};
+  return launch_state_walk<false>(walk, cut, saved.table, args.in.c, args.in.c_stride, args.dy,
+                                  args.dy_stride, stream);
+}
+
+cudaError_t fast_gradient_walk(const SsdInputs& in, const void* dy, int64_t dy_stride,
+                               const float* dfinal_state, const FastSaved& saved,
+                               const WalkSegments& segments, float* state, float* decay,
+                               cudaStream_t stream) {
+  return launch_state_walk<false>(passage_walk(in.shape, segments, dfinal_state, state, decay),
+                                  passage_cut(in.shape), saved.table, in.c, in.c_stride, dy, dy_stride,
+                                  stream);
 }
 
 }  // namespace dm::kernels::cuda

@@ -1,7 +1,7 @@
 #pragma once
-// The forward pass in one walk along the sequence, 64 tokens a step. A thread block has one row and a few
-// heads of one group, a warpgroup a head; the heads share the tiles of B and C and the product C Bᵀ. Per step
-// and head
+// The forward pass in one walk along the sequence, 64 tokens a step. A thread block has one row, or a segment
+// of it, and a few heads of one group, a warpgroup a head; the heads share the tiles of B and C and the
+// product C Bᵀ. Per step and head
 //   Y  = e ∘ (C S) + (L ∘ C Bᵀ ∘ Δ) X + D X      S [N, P] the state before the tile, e the decay since then
 //   S' = exp(Σ Δ a) S + Bᵀ (w ∘ X)               w = Δ times the decay up to the tile's end
 // S stays in float32 accumulators for the whole row; its bfloat16 image in shared memory is the operand of
@@ -41,7 +41,7 @@ struct ForwardLayout {
 template <int P, int N, int kHeads>
 __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     ssd_forward_kernel(const SsdForward args, const DecayTable table, char* const states,
-                       const __grid_constant__ ForwardMaps maps) {
+                       const float* const starts, const __grid_constant__ ForwardMaps maps) {
   using L = ForwardLayout<P, N, kHeads>;
   using Rows = typename L::Rows;
   using Channels = typename L::Channels;
@@ -50,18 +50,21 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   const Shared shared = Shared::aligned(memory);
   const SsdShape& shape = args.in.shape;
   const int row = blockIdx.y, tiles = static_cast<int>(tiles_of(shape.length));
+  const int segments = gridDim.z, segment = blockIdx.z, begin = segment_begin(tiles, segments, segment),
+            steps = segment_begin(tiles, segments, segment + 1) - begin;
   const int thread = threadIdx.x, group = thread / kWarpgroup, mine = thread % kWarpgroup;
   const int warp = mine / 32, lane = thread % 32, q = lane % 4, r = warp * 16 + lane / 4;
   const int first_head = blockIdx.x * kHeads, head = first_head + group;
   const int bc_column = first_head / static_cast<int>(shape.heads / shape.groups) * N;
 
-  const auto arrival = [&](int tile) {
-    return Mbarrier{shared.address + L::kBarriers + tile % L::kStages * 8};
+  const auto arrival = [&](int step) {
+    return Mbarrier{shared.address + L::kBarriers + step % L::kStages * 8};
   };
-  const auto load = [&](int tile) {
-    if (tile >= tiles) return;
-    const uint32_t stage = shared.address + tile % L::kStages * L::kStageBytes;
-    const Mbarrier full = arrival(tile);
+  const auto load = [&](int step) {
+    if (step >= steps) return;
+    const int tile = begin + step;
+    const uint32_t stage = shared.address + step % L::kStages * L::kStageBytes;
+    const Mbarrier full = arrival(step);
     full.arrive_expecting(L::kLoadBytes);
     load_tile<N>(stage + L::kC, maps.c, bc_column, tile * kTile, row, full);
     load_tile<N>(stage + L::kB, maps.b, bc_column, tile * kTile, row, full);
@@ -77,22 +80,23 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   }
   __syncthreads();
   if (thread == 0)
-    for (int tile = 0; tile < L::kStages - 1; ++tile) load(tile);
+    for (int step = 0; step < L::kStages - 1; ++step) load(step);
 
   char* const image = shared.base + L::kImage + group * Image::kBytes;
   char* const scaled = shared.base + L::kScaled + group * Channels::kBytes;
   const uint32_t image_address = shared.address + L::kImage + group * Image::kBytes;
   const uint32_t scaled_address = shared.address + L::kScaled + group * Channels::kBytes;
   const float skip = args.in.d[head];
-  const int64_t state_at = (row * shape.heads + head) * int64_t(P * N);
-  const uint64_t* const begins = table.begins + int64_t{row} * tiles;
+  const int64_t state_at = (row * shape.heads + head) * int64_t(P * N),
+                start_at = segment * shape.rows * shape.heads * int64_t(P * N) + state_at;
+  const uint64_t* const begins = table.begins + int64_t{row} * tiles + begin;
 
   State<P, N> state;
-  state.load(args.in.initial_state == nullptr ? nullptr : args.in.initial_state + state_at, mine);
+  state.load(starts == nullptr ? nullptr : starts + start_at, mine);
   state.store_image(image, mine);
-  const auto save = [&](int tile) {
+  const auto save = [&](int step) {
     if (states != nullptr)
-      bulk_store(states + image_offset<P, N>(shape, row, tile, head), image_address, Image::kBytes);
+      bulk_store(states + image_offset<P, N>(shape, row, begin + step, head), image_address, Image::kBytes);
   };
   fence_async();
   warpgroup_barrier(group);
@@ -102,15 +106,15 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   }
 
   Documents next{begins[0]};
-  for (int tile = 0; tile < tiles; ++tile) {
+  for (int step = 0; step < steps; ++step) {
     const Documents documents = next;
-    if (tile + 1 < tiles) next.begins = begins[tile + 1];
-    char* const stage = shared.base + tile % L::kStages * L::kStageBytes;
-    const uint32_t stage_address = shared.address + tile % L::kStages * L::kStageBytes;
+    if (step + 1 < steps) next.begins = begins[step + 1];
+    char* const stage = shared.base + step % L::kStages * L::kStageBytes;
+    const uint32_t stage_address = shared.address + step % L::kStages * L::kStageBytes;
     char* const x_tile = stage + L::kX + group * Channels::kBytes;
     const uint32_t x_address = stage_address + L::kX + group * Channels::kBytes;
     const DecayRecord& decay = reinterpret_cast<const DecayRecord*>(stage + L::kDecay)[group];
-    arrival(tile).wait(tile / L::kStages & 1);
+    arrival(step).wait(step / L::kStages & 1);
 
     // C Bᵀ, its columns dealt out to the warpgroups 16 at a time, and C S.
     constexpr int kSlices = (kTile / 16 + kHeads - 1) / kHeads;
@@ -137,7 +141,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     wgmma_wait<1>();
     // Block (rows 16 w, columns 16 k) in the order of accumulators: what a lane writes here, the same lane of
     // warp w reads.
-    float4* const cb = reinterpret_cast<float4*>(shared.base + L::kCb + tile % 2 * L::kCbBytes) + lane;
+    float4* const cb = reinterpret_cast<float4*>(shared.base + L::kCb + step % 2 * L::kCbBytes) + lane;
 #pragma unroll
     for (int slice = 0; slice < kSlices; ++slice) {
       wgmma_pin(product[slice]);
@@ -149,7 +153,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     }
     if (mine == 0) bulk_wait_read<0>();  // y and the image of the tile before have left
     __syncthreads();
-    if (thread == 0) load(tile + L::kStages - 1);
+    if (thread == 0) load(step + L::kStages - 1);
 
     // The state moves on while the scores are made.
     wgmma_wait<0>();
@@ -177,7 +181,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
       if (j / 2 > warp) continue;
       const int s = 8 * j + 2 * q;
       const float2 from = *reinterpret_cast<const float2*>(decay.sum + s);
-      const float2 step = *reinterpret_cast<const float2*>(decay.dt + s);
+      const float2 delta = *reinterpret_cast<const float2*>(decay.dt + s);
       const float4 products = cb[(warp * (warp + 1) / 2 + j / 2) * 64 + j % 2 * 32];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -188,7 +192,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
         const float l0 = exp2_fast(unsigned(s - first[half]) <= reach ? sum[half] - from.x : kMinusInfinity);
         const float l1 =
             exp2_fast(unsigned(s + 1 - first[half]) <= reach ? sum[half] - from.y : kMinusInfinity);
-        scores[j / 2][j % 2 * 2 + half] = pack(product.x * step.x * l0, product.y * step.y * l1);
+        scores[j / 2][j % 2 * 2 + half] = pack(product.x * delta.x * l0, product.y * delta.y * l1);
       }
     }
     wgmma_fence();
@@ -212,12 +216,12 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     fence_async();
     warpgroup_barrier(group);
     if (mine == 0) {
-      store_tile<P>(maps.y, head * P, tile * kTile, row, x_address);
-      if (tile + 1 < tiles) save(tile + 1);
+      store_tile<P>(maps.y, head * P, (begin + step) * kTile, row, x_address);
+      if (step + 1 < steps) save(step + 1);
       bulk_commit();
     }
   }
-  if (args.final_state != nullptr) state.store(args.final_state + state_at, mine);
+  if (args.final_state != nullptr && segment + 1 == segments) state.store(args.final_state + state_at, mine);
   if (mine == 0) bulk_wait_all();
 }
 

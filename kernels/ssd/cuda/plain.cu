@@ -56,4 +56,11 @@ cudaError_t plain_backward(const SsdBackward& args, cudaStream_t stream) {
   return sum_parts(work.da, work.dd, shape.rows, shape.heads, args.da, args.dd, stream);
 }
 
+cudaError_t plain_passage(const SsdPassage& args, cudaStream_t stream) {
+  const auto kernel =
+      args.in.element == Element::kFloat32 ? plain_states_kernel<float> : plain_states_kernel<bf16>;
+  kernel<<<grid_of(args.in.shape), kPlainThreads, 0, stream>>>(args);
+  return cudaGetLastError();
+}
+
 }  // namespace dm::kernels::cuda

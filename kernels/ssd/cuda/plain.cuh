@@ -16,5 +16,6 @@ int64_t plain_saved_bytes(const SsdShape& shape);
 int64_t plain_workspace_bytes(const SsdShape& shape);
 cudaError_t plain_forward(const SsdForward& args, cudaStream_t stream);
 cudaError_t plain_backward(const SsdBackward& args, cudaStream_t stream);
+cudaError_t plain_passage(const SsdPassage& args, cudaStream_t stream);
 
 }  // namespace dm::kernels::cuda

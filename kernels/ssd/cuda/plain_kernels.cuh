@@ -3,6 +3,7 @@
 
 #include <cuda_bf16.h>
 
+#include "kernels/ssd/cuda/documents.cuh"
 #include "kernels/ssd/cuda/plain.cuh"
 #include "kernels/ssd/cuda/thread.cuh"
 
@@ -49,9 +50,7 @@ struct PlainHead {
     return static_cast<const T*>(in.c) + (token0 + t) * in.c_stride + group_column();
   }
   __device__ float dt(int64_t t) const { return in.dt[(token0 + t) * in.shape.heads + head]; }
-  __device__ bool begins(int64_t t) const {
-    return t > 0 && in.seq_idx[token0 + t] != in.seq_idx[token0 + t - 1];
-  }
+  __device__ bool begins(int64_t t) const { return begins_document(in, row, t); }
   __device__ float decay(int64_t t) const { return begins(t) ? 0.f : expf(dt(t) * a); }
   __device__ int64_t state_at() const {
     return (row * in.shape.heads + head) * in.shape.head_dim * in.shape.state;
@@ -91,6 +90,35 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const SsdF
     }
     if (args.final_state != nullptr)
       for (int64_t n = lane; n < size; n += 32) args.final_state[my.state_at() + p * size + n] = state[n];
+  }
+}
+
+/// The states alone, of which a thread has some: forward to args.state from in.initial_state, or, given dy,
+/// back to it from dfinal_state.
+template <typename T>
+__global__ void __launch_bounds__(kPlainThreads) plain_states_kernel(const SsdPassage args) {
+  const PlainHead<T> my(args.in);
+  const int64_t length = my.in.shape.length, width = my.in.shape.head_dim, size = my.in.shape.state;
+  const bool back = args.dy != nullptr;
+  const float* const start = back ? args.dfinal_state : my.in.initial_state;
+  for (int64_t i = threadIdx.x; i < width * size; i += kPlainThreads) {
+    const int64_t p = i / size, n = i % size;
+    float state = start == nullptr ? 0.f : start[my.state_at() + i], through = 1.f;
+    for (int64_t step = 0; step < length; ++step) {
+      const int64_t t = back ? length - 1 - step : step;
+      const float decay = my.decay(t);
+      through *= decay;
+      if (back) {
+        const T* const dy =
+            static_cast<const T*>(args.dy) + (my.token0 + t) * args.dy_stride + my.head * width;
+        state += as_float(dy[p]) * as_float(my.c(t)[n]);
+        state = my.begins(t) ? 0.f : decay * state;
+      } else {
+        state = (my.begins(t) ? 0.f : decay * state) + my.dt(t) * as_float(my.x(t)[p]) * as_float(my.b(t)[n]);
+      }
+    }
+    args.state[my.state_at() + i] = state;
+    if (i == 0) args.decay[my.row * my.in.shape.heads + my.head] = through;
   }
 }
 

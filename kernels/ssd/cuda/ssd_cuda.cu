@@ -44,6 +44,13 @@ cudaError_t sum_parts(const float* da_parts, const float* dd_parts, int64_t coun
   return cudaGetLastError();
 }
 
+cudaError_t count_multiprocessors(int& count) {
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+}
+
 SsdPath ssd_path(const SsdInputs& in) {
   const bool served = in.element == Element::kBFloat16 && for_fast_shape(in.shape, [&]<int, int>() {});
   const bool aligned = in_pieces_of_16(in.x, in.x_stride) && in_pieces_of_16(in.b, in.b_stride) &&
@@ -63,25 +70,78 @@ int64_t ssd_workspace_bytes(const SsdShape& shape, SsdPath path) {
   return path == SsdPath::kFast ? FastWorkspace::bytes(shape) : plain_workspace_bytes(shape);
 }
 
+int64_t ssd_forward_bytes(const SsdShape& shape, SsdPath path) {
+  return path == SsdPath::kFast ? WalkSegments::bytes(shape) : 0;
+}
+
 cudaError_t ssd_forward(const SsdForward& args, SsdPath path, cudaStream_t stream) {
   if (path == SsdPath::kPlain) return plain_forward(args, stream);
-  const FastSaved saved = FastSaved::at(args.saved, args.in.shape);
-  if (const cudaError_t error = make_decay_table(args.in, saved.table, stream); error != cudaSuccess)
-    return error;
-  return fast_forward(args, saved, stream);
+  const SsdShape& shape = args.in.shape;
+  const FastSaved saved = FastSaved::at(args.saved, shape);
+  const WalkSegments segments = WalkSegments::at(args.workspace, shape);
+  int multiprocessors = 0;
+  cudaError_t error = count_multiprocessors(multiprocessors);
+  if (error == cudaSuccess && !args.passed) error = make_decay_table(args.in, saved.table, stream);
+  if (error != cudaSuccess) return error;
+  const WalkCut cut = pass_cut(shape, multiprocessors);
+  if (cut.segments == 1) return fast_forward(args, saved, cut, args.in.initial_state, stream);
+  if (!args.passed) error = fast_state_walk(args.in, saved, segments, nullptr, nullptr, stream);
+  if (error == cudaSuccess)
+    error = join_segments(shape, segments, true, true, args.in.initial_state, nullptr, nullptr, stream);
+  return error == cudaSuccess ? fast_forward(args, saved, cut, segments.states, stream) : error;
 }
+
+namespace {
+
+/// The gradients of the states that the tiles leave, to work.dstates, and args.dinitial_state.
+cudaError_t state_gradients(const SsdBackward& args, const FastSaved& saved, const FastWorkspace& work,
+                            cudaStream_t stream) {
+  const SsdShape& shape = args.in.shape;
+  int multiprocessors = 0;
+  cudaError_t error = count_multiprocessors(multiprocessors);
+  if (error != cudaSuccess) return error;
+  const WalkCut cut = pass_cut(shape, multiprocessors);
+  if (cut.segments == 1) return fast_state_backward(args, saved, work, cut, args.dfinal_state, stream);
+  const WalkSegments segments = WalkSegments::at(work.segments, shape);
+  if (!args.passed)
+    error = fast_gradient_walk(args.in, args.dy, args.dy_stride, nullptr, saved, segments, nullptr, nullptr,
+                               stream);
+  if (error == cudaSuccess)
+    error =
+        join_segments(shape, segments, false, true, args.dfinal_state, args.dinitial_state, nullptr, stream);
+  return error == cudaSuccess ? fast_state_backward(args, saved, work, cut, segments.states, stream) : error;
+}
+
+}  // namespace
 
 cudaError_t ssd_backward(const SsdBackward& args, SsdPath path, cudaStream_t stream) {
   if (path == SsdPath::kPlain) return plain_backward(args, stream);
   const SsdShape& shape = args.in.shape;
   const FastSaved saved = FastSaved::at(args.saved, shape);
   const FastWorkspace work = FastWorkspace::at(args.workspace, shape);
-  cudaError_t error = fast_state_backward(args, saved, work, stream);
+  cudaError_t error = state_gradients(args, saved, work, stream);
   if (error == cudaSuccess) error = fast_main_backward(args, saved, work, stream);
   if (error == cudaSuccess)
     error = sum_parts(work.da_parts, work.dd_parts, shape.rows * tiles_of(shape.length), shape.heads, args.da,
                       args.dd, stream);
   return error;
+}
+
+cudaError_t ssd_passage(const SsdPassage& args, SsdPath path, cudaStream_t stream) {
+  if (path == SsdPath::kPlain) return plain_passage(args, stream);
+  const SsdShape& shape = args.in.shape;
+  const bool forward = args.dy == nullptr;
+  const FastSaved saved = FastSaved::at(args.saved, shape);
+  const WalkSegments segments =
+      WalkSegments::at(forward ? args.workspace : FastWorkspace::at(args.workspace, shape).segments, shape);
+  const float* const start = forward ? args.in.initial_state : args.dfinal_state;
+  cudaError_t error = forward ? make_decay_table(args.in, saved.table, stream) : cudaSuccess;
+  if (error != cudaSuccess) return error;
+  error = forward ? fast_state_walk(args.in, saved, segments, args.state, args.decay, stream)
+                  : fast_gradient_walk(args.in, args.dy, args.dy_stride, start, saved, segments, args.state,
+                                       args.decay, stream);
+  if (error != cudaSuccess || segments.count == 1) return error;
+  return join_segments(shape, segments, forward, false, start, args.state, args.decay, stream);
 }
 
 }  // namespace dm::kernels::cuda

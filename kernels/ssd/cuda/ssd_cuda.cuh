@@ -3,7 +3,8 @@
 // shape, element and alignment alone:
 //
 // - fast: bfloat16, P 32 or 64, N 64 or 128, built for sm_90a. The state walks along the row in float32
-//   accumulators; every product is on the tensor cores, its operands rounded to bfloat16 once.
+//   accumulators; every product is on the tensor cores, its operands rounded to bfloat16 once. Where rows and
+//   heads are few, segments of the rows start at once, after a pass over the states alone.
 // - plain: every other shape, and float32. The recurrence itself, token by token in float32; on the device
 //   also the reference of the fast one.
 //
@@ -25,14 +26,16 @@ enum class SsdPath { kFast, kPlain };
 /// of 8 elements; db and dc at multiples of 8 bytes, even strides. Only the inputs are looked at here.
 SsdPath ssd_path(const SsdInputs& in);
 
-/// Bytes of SsdForward::saved, with states or without, and of SsdBackward::workspace. None needs an initial
-/// value; all start at multiples of 128.
+/// Bytes of SsdForward::saved, with states or without, and of the workspaces of SsdForward and SsdBackward.
+/// None needs an initial value; all start at multiples of 128.
 int64_t ssd_saved_bytes(const SsdShape& shape, SsdPath path);
 int64_t ssd_scratch_bytes(const SsdShape& shape, SsdPath path);
+int64_t ssd_forward_bytes(const SsdShape& shape, SsdPath path);
 int64_t ssd_workspace_bytes(const SsdShape& shape, SsdPath path);
 
 /// `path` is ssd_path() of the same arguments, or kPlain for the reference.
 cudaError_t ssd_forward(const SsdForward& args, SsdPath path, cudaStream_t stream);
 cudaError_t ssd_backward(const SsdBackward& args, SsdPath path, cudaStream_t stream);
+cudaError_t ssd_passage(const SsdPassage& args, SsdPath path, cudaStream_t stream);
 
 }  // namespace dm::kernels::cuda

@@ -1,15 +1,28 @@
 #pragma once
-// The gradient of the state, walked from the end of the row to its begin, 64 tokens a step:
-//   dS = exp(Σ Δ a) dS' + Cᵀ (e ∘ dY)
-// A thread block has one row and a few heads of one group, a warpgroup a head. What is saved for a tile is
-// the gradient with respect to the state after it, in the forward pass's layout.
+// The walk over the states alone, 64 tokens a step: the state along the row,
+//   S' = exp(Σ Δ a) S + Bᵀ (w ∘ X)       w = Δ times the decay up to the tile's end
+// or its gradient from the row's end to its begin,
+//   dS = exp(Σ Δ a) dS' + Cᵀ (e ∘ dY)    e the decay since the tile's begin
+// A thread block has one row, a few heads of one group, a warpgroup a head, and all tiles of the row or,
+// where rows and heads are few, a segment of them. What may be saved for a tile is the gradient with respect
+// to the state after it, in the forward pass's layout.
 
+#include "kernels/ssd/cuda/fast.cuh"
 #include "kernels/ssd/cuda/head_tile.cuh"
+#include "kernels/ssd/cuda/tensor_map.cuh"
 
 namespace dm::kernels::cuda {
 
 struct StateMaps {
-  CUtensorMap c, dy;
+  CUtensorMap rows, channels;  // B and X, or C and dY
+};
+
+struct StateWalk {
+  SsdShape shape;
+  const float* start;  // [segments, B, H, P, N], or null for zero
+  float* end;          // [segments, B, H, P, N], or null
+  float* decay;        // [segments, B, H]: of the whole walk; or null
+  char* images;        // of the state before each step, or null
 };
 
 template <int P, int N, int kHeads>
@@ -18,10 +31,10 @@ struct StateLayout {
   using Rows = Tile<kTile, N>;
   using Channels = Tile<kTile, P>;
   using Image = Tile<N, P>;
-  // One stage of the pipeline; dY is scaled in place.
-  static constexpr int kC = 0;
-  static constexpr int kDy = kC + Rows::kBytes;
-  static constexpr int kDecay = kDy + kHeads * Channels::kBytes;
+  // One stage of the pipeline; the channels are scaled in place.
+  static constexpr int kRows = 0;
+  static constexpr int kChannels = kRows + Rows::kBytes;
+  static constexpr int kDecay = kChannels + kHeads * Channels::kBytes;
   static constexpr int kLoadBytes = kDecay + kHeads * int{sizeof(DecayRecord)};
   static constexpr int kStageBytes = (kLoadBytes + 1023) / 1024 * 1024;
   static constexpr int kImage = kStages * kStageBytes;  // two a head
@@ -29,36 +42,37 @@ struct StateLayout {
   static constexpr int kBytes = kBarriers + 64 + 1024;
 };
 
-template <int P, int N, int kHeads>
+template <int P, int N, int kHeads, bool kForward>
 __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
-    ssd_state_kernel(const SsdBackward args, const DecayTable table, char* const saved,
-                     const __grid_constant__ StateMaps maps) {
+    ssd_state_kernel(const StateWalk walk, const DecayTable table, const __grid_constant__ StateMaps maps) {
   using L = StateLayout<P, N, kHeads>;
   using Rows = typename L::Rows;
   using Channels = typename L::Channels;
   using Image = typename L::Image;
   extern __shared__ char memory[];
   const Shared shared = Shared::aligned(memory);
-  const SsdShape& shape = args.in.shape;
+  const SsdShape& shape = walk.shape;
   const int row = blockIdx.y, tiles = static_cast<int>(tiles_of(shape.length));
+  const int segments = gridDim.z, segment = blockIdx.z, begin = segment_begin(tiles, segments, segment),
+            steps = segment_begin(tiles, segments, segment + 1) - begin;
   const int thread = threadIdx.x, group = thread / kWarpgroup, mine = thread % kWarpgroup;
   const int first_head = blockIdx.x * kHeads, head = first_head + group;
   const int bc_column = first_head / static_cast<int>(shape.heads / shape.groups) * N;
 
-  // Steps count up, tiles down.
+  const auto tile_of = [&](int step) { return begin + (kForward ? step : steps - 1 - step); };
   const auto arrival = [&](int step) {
     return Mbarrier{shared.address + L::kBarriers + step % L::kStages * 8};
   };
   const auto load = [&](int step) {
-    const int tile = tiles - 1 - step;
-    if (tile < 0) return;
+    if (step >= steps) return;
+    const int tile = tile_of(step);
     const uint32_t stage = shared.address + step % L::kStages * L::kStageBytes;
     const Mbarrier full = arrival(step);
     full.arrive_expecting(L::kLoadBytes);
-    load_tile<N>(stage + L::kC, maps.c, bc_column, tile * kTile, row, full);
+    load_tile<N>(stage + L::kRows, maps.rows, bc_column, tile * kTile, row, full);
     for (int h = 0; h < kHeads; ++h)
-      load_tile<P>(stage + L::kDy + h * Channels::kBytes, maps.dy, (first_head + h) * P, tile * kTile, row,
-                   full);
+      load_tile<P>(stage + L::kChannels + h * Channels::kBytes, maps.channels, (first_head + h) * P,
+                   tile * kTile, row, full);
     bulk_load(stage + L::kDecay, table.records + (int64_t{row} * tiles + tile) * shape.heads + first_head,
               kHeads * int{sizeof(DecayRecord)}, full);
   };
@@ -70,18 +84,18 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   if (thread == 0)
     for (int step = 0; step < L::kStages - 1; ++step) load(step);
 
-  const int64_t state_at = (row * shape.heads + head) * int64_t(P * N);
+  const int64_t part = (int64_t{segment} * shape.rows + row) * shape.heads + head;
   const uint64_t* const begins = table.begins + int64_t{row} * tiles;
   State<P, N> state;
-  state.load(args.dfinal_state == nullptr ? nullptr : args.dfinal_state + state_at, mine);
-  Documents next{begins[tiles - 1]};
-  for (int step = 0; step < tiles; ++step) {
-    const int tile = tiles - 1 - step;
+  state.load(walk.start == nullptr ? nullptr : walk.start + part * (P * N), mine);
+  float through = 1.f;
+  Documents next{begins[tile_of(0)]};
+  for (int step = 0; step < steps; ++step) {
     const Documents documents = next;
-    if (tile > 0) next.begins = begins[tile - 1];
+    if (step + 1 < steps) next.begins = begins[tile_of(step + 1)];
     char* const stage = shared.base + step % L::kStages * L::kStageBytes;
     const uint32_t stage_address = shared.address + step % L::kStages * L::kStageBytes;
-    char* const dy = stage + L::kDy + group * Channels::kBytes;
+    char* const channels = stage + L::kChannels + group * Channels::kBytes;
     const int image_at = L::kImage + (2 * group + step % 2) * Image::kBytes;
     const DecayRecord& decay = reinterpret_cast<const DecayRecord*>(stage + L::kDecay)[group];
     if (mine == 0) bulk_wait_read<1>();  // the image two steps before has left
@@ -89,30 +103,72 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     if (thread == 0) load(step + L::kStages - 1);
     arrival(step).wait(step / L::kStages & 1);
 
-    scale_rows<P>(dy, dy, mine, [&](int t) { return decay_before(decay, documents, t); });
-    state.store_image(shared.base + image_at, mine);
+    scale_rows<P>(channels, channels, mine, [&](int t) {
+      return kForward ? decay_after(decay, documents, t) * decay.dt[t] : decay_before(decay, documents, t);
+    });
+    if (walk.images != nullptr) state.store_image(shared.base + image_at, mine);
     fence_async();
     warpgroup_barrier(group);
-    if (mine == 0) {
-      bulk_store(saved + image_offset<P, N>(shape, row, tile, head), shared.address + image_at,
+    if (walk.images != nullptr && mine == 0) {
+      bulk_store(walk.images + image_offset<P, N>(shape, row, tile_of(step), head), shared.address + image_at,
                  Image::kBytes);
       bulk_commit();
     }
-    state.scale(decay_through(decay, documents));
+    const float carried = decay_through(decay, documents);
+    through *= carried;
+    state.scale(carried);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < kTile / 16; ++k)
 #pragma unroll
       for (int m = 0; m < N / 64; ++m)
         Wgmma<P>::template shared<1, 1>(
-            state.d[m], Rows::down_columns(stage_address + L::kC, 16 * k, 64 * m),
-            Channels::down_columns(stage_address + L::kDy + group * Channels::kBytes, 16 * k, 0), 1);
+            state.d[m], Rows::down_columns(stage_address + L::kRows, 16 * k, 64 * m),
+            Channels::down_columns(stage_address + L::kChannels + group * Channels::kBytes, 16 * k, 0), 1);
     wgmma_commit();
     wgmma_wait<0>();
     state.pin();
   }
-  if (args.dinitial_state != nullptr) state.store(args.dinitial_state + state_at, mine);
+  if (walk.end != nullptr) state.store(walk.end + part * (P * N), mine);
+  if (walk.decay != nullptr && mine == 0) walk.decay[part] = through;
   if (mine == 0) bulk_wait_all();
+}
+
+/// `rows` and `channels` as maps.rows and maps.channels; `cut` says how many heads and segments.
+template <bool kForward>
+cudaError_t launch_state_walk(const StateWalk& walk, const WalkCut& cut, const DecayTable& table,
+                              const void* rows, int64_t rows_stride, const void* channels,
+                              int64_t channels_stride, cudaStream_t stream) {
+  const SsdShape& shape = walk.shape;
+  StateMaps maps;
+  cudaError_t error =
+      make_tensor_map(maps.rows, rows, shape.rows, shape.length, shape.groups * shape.state, rows_stride, 64);
+  if (error != cudaSuccess) return error;
+  error = make_tensor_map(maps.channels, channels, shape.rows, shape.length, shape.heads * shape.head_dim,
+                          channels_stride, shape.head_dim == 32 ? 32 : 64);
+  if (error != cudaSuccess) return error;
+  return for_heads(shape, cut.heads, [&]<int P, int N, int kHeads>() {
+    const auto kernel = ssd_state_kernel<P, N, kHeads, kForward>;
+    constexpr int kBytes = StateLayout<P, N, kHeads>::kBytes;
+    const cudaError_t failed =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+    if (failed != cudaSuccess) return failed;
+    const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows),
+                    static_cast<unsigned>(cut.segments));
+    kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(walk, table, maps);
+    return cudaGetLastError();
+  });
+}
+
+/// A walk of a passage: from `start` to its end, or each segment from zero.
+inline StateWalk passage_walk(const SsdShape& shape, const WalkSegments& segments, const float* start,
+                              float* state, float* decay) {
+  const bool whole = segments.count == 1;
+  return {.shape = shape,
+          .start = whole ? start : nullptr,
+          .end = whole ? state : segments.states,
+          .decay = whole ? decay : segments.decays,
+          .images = nullptr};
 }
 
 }  // namespace dm::kernels::cuda

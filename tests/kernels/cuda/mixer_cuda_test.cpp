@@ -72,6 +72,36 @@ TEST(SsdMixerCuda, EqualsTheCpu) {
         }
 }
 
+// The second half goes on with what the first one ends in, across a border of documents in row 0.
+TEST(SsdMixerCuda, RowsThatGoOnEqualTheCpu) {
+  for (const auto& [dtype, bars] : std::vector<std::pair<at::ScalarType, Bars>>{
+           {at::kBFloat16, {6e-3, 2.5e-2}}, {at::kFloat, {1e-5, 2e-5}}})
+    for (const SsdMixerForm& f : {form(2, 64, 32, 1, 128), form(2, 32, 16, 2, 8)})
+      for (const auto& [length, cut] : {std::pair<int64_t, int64_t>{130, 65}, {200, 2}, {66, 64}})
+        for (const bool recompute : {false, true}) {
+          SsdMixerForm used = f;
+          used.recompute_scan = recompute;
+          SCOPED_TRACE(name_of(f, dtype) + fmt::format(" L {} cut at {}", length, cut));
+          const at::Tensor seq_idx = documents({{cut}, {length}}, length);
+          expect_gpu_close(fmt::format("ssd_mixer in halves {}", short_name(dtype)),
+                           [&, length = length, cut = cut](const Tensors& t) -> Tensors {
+                             const auto ids = [&](int64_t begin, int64_t end) {
+                               return seq_idx.slice(1, begin, end).to(t[0].device());
+                             };
+                             SsdMixerState carried, last;
+                             const at::Tensor first = ssd_mixer(t[0].slice(1, 0, cut), weights(t), t[7],
+                                                                ids(0, cut), used, {.leaving = &carried});
+                             const at::Tensor before =
+                                 at::cat({ids(0, 1).expand({-1, 3}), ids(0, cut)}, 1).slice(1, cut, cut + 3);
+                             const at::Tensor second = ssd_mixer(t[0].slice(1, cut), weights(t), t[7],
+                                                                 Documents(ids(cut, length), before), used,
+                                                                 {.entering = &carried, .leaving = &last});
+                             return {first, second, last.window, last.state};
+                           },
+                           mixer_inputs(f, {2, length}, dtype), bars, {true, true, false, false});
+        }
+}
+
 struct Side {
   at::Tensor gpu, cpu;
   Side(const at::Tensor& value, at::ScalarType dtype)

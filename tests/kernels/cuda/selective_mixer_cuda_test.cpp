@@ -4,12 +4,13 @@
 #include <fmt/core.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <limits>
+#include <tuple>
 
-#include "kernels/conv/causal_conv.h"
+#include "kernels/comm/along_rows.h"
 #include "kernels/linear/linear.h"
 #include "kernels/selective_mixer/selective_mixer.h"
-#include "kernels/selective_scan/selective_scan.h"
 #include "tests/kernels/cuda/compare.h"
 
 namespace dm::kernels::test {
@@ -65,22 +66,34 @@ SelectiveMixerWeights weights(const SelectiveMixerForm& f, const Tensors& t, con
 
 /// As the formula has it, a branch after the other.
 at::Tensor composed(const SelectiveMixerForm& f, const Tensors& t, const Tensors& m,
-                    const at::Tensor& seq_idx) {
-  Tensors outs;
+                    const Documents& documents, const SelectiveMixerReach& reach = {}) {
+  Tensors outs, windows, states;
+  const int64_t length = t[0].size(1);
   for (int64_t i = 0; i < f.branches; ++i) {
     const auto of_branch = [&](const at::Tensor& vector) { return vector.narrow(0, i * f.inner, f.inner); };
+    const auto entering = [&](at::Tensor SelectiveMixerState::*what,
+                              int64_t dim) -> std::optional<at::Tensor> {
+      if (reach.entering) return (reach.entering->*what).narrow(dim, i * f.inner, f.inner);
+      return std::nullopt;
+    };
     const at::Tensor columns = t[0].narrow(2, 2 * i * f.inner, 2 * f.inner);
-    const at::Tensor x = causal_conv_silu(columns.narrow(2, 0, f.inner), of_branch(t[1]), of_branch(t[2]),
-                                          seq_idx, std::nullopt);
+    const at::Tensor x = conv_along_rows(columns.narrow(2, 0, f.inner), of_branch(t[1]), of_branch(t[2]),
+                                         documents, entering(&SelectiveMixerState::window, 2));
     const auto low = kernels::linear(x, m[static_cast<size_t>(i)])
                          .split_with_sizes({f.step_rank, f.d_state, f.d_state}, -1);
     const at::Tensor steps =
         at::softplus(kernels::linear(low[0], m[static_cast<size_t>(f.branches + i)]) + of_branch(t[3]))
             .clamp(f.dt_min, f.dt_max);
-    const at::Tensor y =
-        selective_scan(x, steps, of_branch(t[4]), low[1], low[2], of_branch(t[5]), seq_idx, std::nullopt).y;
-    outs.push_back(y * at::silu(columns.narrow(2, f.inner, f.inner)) * t[6].narrow(-1, i, 1));
+    const ScanOutput scan =
+        selective_scans_along_rows({{x, steps, of_branch(t[4]), low[1], low[2], of_branch(t[5]),
+                                     entering(&SelectiveMixerState::state, 1)}},
+                                   documents)
+            .front();
+    outs.push_back(scan.y * at::silu(columns.narrow(2, f.inner, f.inner)) * t[6].narrow(-1, i, 1));
+    windows.push_back(columns.narrow(2, 0, f.inner).slice(1, std::max<int64_t>(length - 3, 0)).detach());
+    states.push_back(scan.final_state.detach());
   }
+  if (reach.leaving) *reach.leaving = {at::cat(windows, 2), at::cat(states, 1)};
   return at::cat(outs, -1);
 }
 
@@ -129,6 +142,37 @@ TEST(SelectiveMixerCuda, LongRowsAreCutIntoSegments) {
         return {composed(f, t, on_cpu, seq_idx)};
       },
       inputs(f, 1, 1600, false, at::kFloat), kFp32);
+}
+
+// The second part goes on with what the first one ends in, across a border of documents in row 0.
+TEST(SelectiveMixerCuda, RowsThatGoOnEqualTheOperations) {
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat})
+    for (const auto& [f, length, cut] : {std::tuple(form(2, 64, 8, 16), int64_t{130}, int64_t{65}),
+                                         {form(1, 40, 3, 5), 66, 64},
+                                         {form(2, 64, 8, 16), 1600, 3}}) {
+      SCOPED_TRACE(name_of(f, dtype) + fmt::format(" L {} cut at {}", length, cut));
+      const at::Tensor seq_idx = documents({{cut}, {length}}, length);
+      const Tensors on_gpu = moved(matrices(f), dtype, true), on_cpu = moved(matrices(f), dtype, false);
+      expect_gpu_close(
+          fmt::format("selective_mixer in parts {}", short_name(dtype)),
+          [&, f = f, length = length, cut = cut](const Tensors& t) -> Tensors {
+            const auto mix = [&](int64_t begin, int64_t end, const SelectiveMixerReach& reach) {
+              Tensors part = t;
+              part[0] = t[0].slice(1, begin, end);
+              part[6] = t[6].slice(1, begin, end);
+              Documents ids(seq_idx.slice(1, begin, end).to(t[0].device()));
+              if (begin > 0) ids.before = seq_idx.slice(1, begin - 3, begin).to(t[0].device());
+              return t[0].is_cuda()
+                         ? selective_mixer(part[0], weights(f, part, on_gpu), part[6], ids, f, reach)
+                         : composed(f, part, on_cpu, ids, reach);
+            };
+            SelectiveMixerState carried, last;
+            const at::Tensor first = mix(0, cut, {.leaving = &carried});
+            const at::Tensor second = mix(cut, length, {.entering = &carried, .leaving = &last});
+            return {first, second, last.window, last.state};
+          },
+          inputs(f, 2, length, true, dtype), dtype == at::kFloat ? kFp32 : kBf16, {true, true, false, false});
+    }
 }
 
 TEST(SelectiveMixerCuda, MatricesGetTheirGradients) {

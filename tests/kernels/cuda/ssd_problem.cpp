@@ -37,7 +37,7 @@ struct HeadRecurrence {
   int64_t ss(int64_t i) const { return (row * shape.heads + head) * p_count * n_count + i; }
   double decay(int64_t t) const {
     const int64_t at = row * shape.length + t;
-    if (t > 0 && in.seq_idx[at] != in.seq_idx[at - 1]) return 0;
+    if (in.seq_idx[at] != (t > 0 ? in.seq_idx[at - 1] : in.before[row])) return 0;
     return std::exp(double(in.dt[hs(t)]) * in.a[head]);
   }
 
@@ -49,8 +49,10 @@ struct HeadRecurrence {
       states[i] = in.spec.states ? in.initial_state[ss(i)] : 0.;
       if (in.spec.states) ds[i] = in.dfinal_state[ss(i)];
     }
+    double& through = out.decay[row * shape.heads + head] = 1;
     for (int64_t t = 0; t < length; ++t) {
       const double f = decay(t), dt = in.dt[hs(t)];
+      through *= f;
       const double* const before = &states[t * size];
       double* const after = &states[(t + 1) * size];
       for (int64_t p = 0; p < p_count; ++p) {
@@ -120,6 +122,7 @@ SsdProblem::SsdProblem(const SsdCase& given) : spec(given) {
                      : std::log1p(std::exp(0.5f * draw(random) + bias[static_cast<size_t>(i % s.heads)])));
   for (int64_t row = 0; row < s.rows; ++row) {
     int32_t id = 7;
+    before.push_back(spec.foreign ? id - 1 : id);
     for (int64_t t = 0; t < s.length; ++t) {
       if (t > 0 && uniform(random) * static_cast<float>(s.length) < static_cast<float>(spec.documents - 1))
         ++id;
@@ -136,6 +139,7 @@ SsdResults<double> recurrence(const SsdProblem& problem) {
   out.ddt.resize(problem.dt.size());
   out.final_state.resize(problem.initial_state.size());
   out.dinitial_state.resize(problem.initial_state.size());
+  out.decay.resize(s.rows * s.heads);
   out.da.resize(problem.a.size());
   out.dd.resize(problem.a.size());
   out.db.resize(problem.b.size());
@@ -172,6 +176,8 @@ SsdResults<double> recurrence(const SsdProblem& problem) {
         out.dc[to] += part.dc[static_cast<size_t>(t * s.state + n)];
       }
   }
+  out.passed = out.final_state;
+  out.passed_back = out.dinitial_state;
   return out;
 }
 
@@ -193,11 +199,17 @@ void SsdErrorPool::add(const SsdResults<float>& got, const SsdResults<double>& t
   add(got.dc, truth.dc);
   add(got.dd, truth.dd);
   add(got.dinitial_state, truth.dinitial_state);
+  add(got.passed, truth.passed);
+  add(got.passed_back, truth.passed_back);
+  add(got.decay, truth.decay);
+  norm_[index - 1] +=
+      static_cast<double>(truth.decay.size());  // they are 1 at most, and may all be next to 0
 }
 
 std::vector<SsdError> SsdErrorPool::errors() const {
-  constexpr const char* kNames[kResults] = {"y",  "final_state", "dx", "ddt",           "da",
-                                            "db", "dc",          "dd", "dinitial_state"};
+  constexpr const char* kNames[kResults] = {
+      "y",  "final_state",    "dx",     "ddt",         "da",   "db", "dc",
+      "dd", "dinitial_state", "passed", "passed_back", "decay"};
   std::vector<SsdError> all;
   for (int i = 0; i < kResults; ++i)
     all.push_back({kNames[i], std::sqrt(norm_[i] > 0 ? difference_[i] / norm_[i] : difference_[i])});

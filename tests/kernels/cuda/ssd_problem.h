@@ -17,10 +17,11 @@ struct SsdCase {
   std::string name;
   SsdShape shape;
   Element element = Element::kBFloat16;
-  int documents = 1;    // packed into each row, of random lengths
-  bool states = false;  // an initial state, and a gradient of the final one
-  float decay = 0.f;    // if not 0: every a
-  float step = 0.f;     // if not 0: every dt
+  int documents = 1;     // packed into each row, of random lengths
+  bool states = false;   // an initial state, and a gradient of the final one
+  bool foreign = false;  // the initial state is of another document than the row's first token
+  float decay = 0.f;     // if not 0: every a
+  float step = 0.f;      // if not 0: every dt
   uint64_t seed = 1;
 };
 
@@ -28,7 +29,7 @@ struct SsdCase {
 struct SsdProblem {
   SsdCase spec;
   std::vector<float> x, dt, a, b, c, d, initial_state, dy, dfinal_state;
-  std::vector<int32_t> seq_idx;
+  std::vector<int32_t> seq_idx, before;  // before: of the token before each row
 
   explicit SsdProblem(const SsdCase& spec);
 };
@@ -36,6 +37,7 @@ struct SsdProblem {
 template <typename T>
 struct SsdResults {
   std::vector<T> y, final_state, dx, ddt, da, db, dc, dd, dinitial_state;
+  std::vector<T> passed, passed_back, decay;  // of the walks over states alone
 };
 
 SsdResults<double> recurrence(const SsdProblem& problem);
@@ -52,7 +54,7 @@ class SsdErrorPool {
   std::vector<SsdError> errors() const;
 
  private:
-  static constexpr int kResults = 9;
+  static constexpr int kResults = 12;
   double difference_[kResults] = {}, norm_[kResults] = {};
 };
 std::vector<SsdError> errors(const SsdResults<float>& got, const SsdResults<double>& truth);

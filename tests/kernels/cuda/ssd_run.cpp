@@ -114,7 +114,14 @@ SsdRun::SsdRun(const SsdProblem& problem, SsdPath path, cudaStream_t stream)
   in.a = upload(problem.a);
   in.d = upload(problem.d);
   in.seq_idx = static_cast<const int32_t*>(ids->data());
-  in.initial_state = states_ ? upload(problem.initial_state) : nullptr;
+  if (states_) {
+    in.initial_state = upload(problem.initial_state);
+    DeviceBuffer* const before = buffer(shape_.rows * 4);
+    require_cuda(
+        cudaMemcpy(before->data(), problem.before.data(), problem.before.size() * 4, cudaMemcpyHostToDevice),
+        "upload");
+    in.before = static_cast<const int32_t*>(before->data());
+  }
 
   const int64_t state_bytes = int64_t(problem.initial_state.size()) * 4;
   const auto output = [&](int64_t bytes) {
@@ -127,6 +134,7 @@ SsdRun::SsdRun(const SsdProblem& problem, SsdPath path, cudaStream_t stream)
   forward_.final_state = static_cast<float*>(output(state_bytes));
   forward_.saved = output(ssd_saved_bytes(shape_, path_));
   forward_.save_states = true;
+  forward_.workspace = output(ssd_forward_bytes(shape_, path_));
   backward_.saved = forward_.saved;
   backward_.dy = dy_buffer->data();
   backward_.dy_stride = width;
@@ -142,10 +150,35 @@ SsdRun::SsdRun(const SsdProblem& problem, SsdPath path, cudaStream_t stream)
   backward_.da = static_cast<float*>(output(shape_.heads * 4));
   backward_.dd = static_cast<float*>(output(shape_.heads * 4));
   backward_.dinitial_state = static_cast<float*>(output(state_bytes));
+  passage_.in = passage_back_.in = in;
+  passage_.saved = forward_.saved;
+  passage_.workspace = forward_.workspace;
+  passage_back_.dy = backward_.dy;
+  passage_back_.dy_stride = backward_.dy_stride;
+  passage_back_.dfinal_state = backward_.dfinal_state;
+  passage_back_.saved = forward_.saved;
+  passage_back_.workspace = backward_.workspace;
+  for (SsdPassage* passage : {&passage_, &passage_back_}) {
+    passage->state = static_cast<float*>(output(state_bytes));
+    passage->decay = static_cast<float*>(output(shape_.rows * shape_.heads * 4));
+  }
 }
 
 void SsdRun::forward() const { require_cuda(ssd_forward(forward_, path_, stream_), "ssd_forward"); }
 void SsdRun::backward() const { require_cuda(ssd_backward(backward_, path_, stream_), "ssd_backward"); }
+void SsdRun::passage() const { require_cuda(ssd_passage(passage_, path_, stream_), "ssd_passage"); }
+void SsdRun::passage_back() const {
+  require_cuda(ssd_passage(passage_back_, path_, stream_), "ssd_passage back");
+}
+void SsdRun::pieces() const {
+  SsdForward forward = forward_;
+  SsdBackward backward = backward_;
+  forward.passed = backward.passed = true;
+  passage();
+  require_cuda(ssd_forward(forward, path_, stream_), "ssd_forward");
+  passage_back();
+  require_cuda(ssd_backward(backward, path_, stream_), "ssd_backward");
+}
 void SsdRun::poison() const {
   for (const DeviceBuffer* output : outputs_) output->poison();
 }
@@ -167,6 +200,9 @@ SsdResults<float> SsdRun::results() const {
   out.da = flat(backward_.da, shape_.heads);
   out.dd = flat(backward_.dd, shape_.heads);
   out.dinitial_state = flat(backward_.dinitial_state, states);
+  out.passed = flat(passage_.state, states);
+  out.passed_back = flat(passage_back_.state, states);
+  out.decay = flat(passage_.decay, shape_.rows * shape_.heads);
   return out;
 }
 

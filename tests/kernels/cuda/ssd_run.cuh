@@ -37,6 +37,11 @@ class SsdRun {
 
   void forward() const;
   void backward() const;
+  /// The walks over the states alone, forward and, from what forward() has saved, back.
+  void passage() const;
+  void passage_back() const;
+  /// All of it as for a piece of a row: each pass goes on from the walk before it.
+  void pieces() const;
   void poison() const;
   SsdResults<float> results() const;
 
@@ -57,6 +62,7 @@ class SsdRun {
   std::vector<DeviceBuffer*> outputs_;
   kernels::cuda::SsdForward forward_{};
   kernels::cuda::SsdBackward backward_{};
+  kernels::cuda::SsdPassage passage_{}, passage_back_{};
 };
 
 }  // namespace dm::test
