@@ -119,6 +119,7 @@ class Scan : public torch::autograd::Function<Scan> {
         .dy = dy.const_data_ptr(),
         .dfinal_state = floats(dfinal),
         .workspace = workspace.mutable_data_ptr(),
+        .passed = false,
         .dx = dx.mutable_data_ptr(),
         .ddt = ddt.mutable_data_ptr<float>(),
         .da = da.mutable_data_ptr<float>(),
