@@ -3,6 +3,7 @@
 // optimizer.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct Piece {
   void* data;  // box.count() elements; not written when saving
   int64_t size_bytes() const;
 };
+
+/// Fills pieces from one place or another.
+using LoadPieces = std::function<void(const std::vector<Piece>&)>;
 
 /// The flat range [begin, end) of a row-major tensor as boxes: none, or one to three for a matrix (part of a
 /// row, whole rows, part of a row). Tensors of more than two dims count as [first, rest] when range bounds

@@ -32,7 +32,8 @@ struct LoaderConfig {
     v("eos_id", self.eos_id, "token that ends a document in your own HDF5 file; -1: the file is one document",
       Range{-1, 4294967295.0});
     v("order", self.order,
-      "order of samples: shuffled, or streams (each batch row reads one contiguous stretch)",
+      "order of samples: shuffled, or streams (each batch row reads one contiguous stretch, and the model's "
+      "state goes on with it from step to step)",
       Choices{{"shuffled", "streams"}});
     v("data_seed", self.data_seed, "seed of the order of samples", Range{0, 9.0e18});
     v("data_check", self.data_check, "compare the checksums of the blocks a sample touches, or not",
@@ -55,7 +56,9 @@ struct Batch {
       seq_idx;  // [rows, L]: document number within the row, from 0; constant when not packed
   std::vector<uint8_t> loss_mask;    // [rows, L]: 1 where the target counts
   std::vector<uint64_t> sample_ids;  // [rows]: dataset number << 48 | sample number
-  double wait_ms = 0;                // how long next() waited for it
+  std::vector<uint8_t> goes_on;  // [rows]: 1 where a row goes on with the document that the same row of the
+                                 // batch before ended in
+  double wait_ms = 0;            // how long next() waited for it
 };
 
 /// Opens what `config.data` names. Either every entry has a weight or none has; then the weights are the

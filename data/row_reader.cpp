@@ -43,7 +43,17 @@ Batch RowReader::empty_batch(int64_t index) const {
   batch.seq_idx.resize(rows * length);
   batch.loss_mask.resize(rows * length);
   batch.sample_ids.resize(rows);
+  batch.goes_on.resize(rows);
   return batch;
+}
+
+bool RowReader::goes_on(int64_t position) const {
+  if (!sampler_.goes_on(position)) return false;
+  if (!shape_.packed) return true;
+  const Sample sample = sampler_.at(position);
+  return datasets_[static_cast<size_t>(sample.dataset)]
+      .dataset->document_starts(sample.index * shape_.length - 1, 2)
+      .empty();
 }
 
 void RowReader::read(Batch& batch, int64_t row) const {
@@ -54,6 +64,7 @@ void RowReader::read(Batch& batch, int64_t row) const {
 
   batch.sample_ids[static_cast<size_t>(row)] =
       static_cast<uint64_t>(sample.dataset) << 48 | static_cast<uint64_t>(sample.index);
+  batch.goes_on[static_cast<size_t>(row)] = goes_on(batch.first_sample + row) ? 1 : 0;
   dataset.read_tokens(begin, length + 1, batch.tokens.data() + row * (length + 1));
 
   uint8_t* mask =

@@ -23,6 +23,9 @@ class RowReader {
   const std::vector<WeightedDataset>& datasets() const { return datasets_; }
 
  private:
+  /// Whether the row at a position of the run goes on with the document in which the batch before left it.
+  bool goes_on(int64_t position) const;
+
   std::vector<WeightedDataset> datasets_;
   Loader::Shape shape_;
   Sampler sampler_;

@@ -77,13 +77,24 @@ Sample Sampler::at(int64_t position) const {
     const auto [dataset, n] = turn(position);
     return {dataset, shuffled_index(sources_[static_cast<size_t>(dataset)], n)};
   }
-  const auto [dataset, row] = turn(position % global_rows_);
+  const auto [dataset, begin, end] = stretch(position % global_rows_);
+  return {dataset, begin + position / global_rows_ % (end - begin)};
+}
+
+/// What row `row` of every batch reads in `streams`.
+Sampler::Stretch Sampler::stretch(int64_t row) const {
+  const auto [dataset, part] = turn(row);
   const auto d = static_cast<size_t>(dataset);
   const auto edge = [&](int64_t r) {
     return static_cast<int64_t>(static_cast<__int128>(sources_[d].samples) * r / rows_[d]);
   };
-  const int64_t begin = edge(row), end = edge(row + 1);
-  return {dataset, begin + position / global_rows_ % (end - begin)};
+  return {dataset, edge(part), edge(part + 1)};
+}
+
+bool Sampler::goes_on(int64_t position) const {
+  if (order_ == Order::shuffled) return false;
+  const Stretch read = stretch(position % global_rows_);
+  return position / global_rows_ % (read.end - read.begin) != 0;
 }
 
 Hash128 Sampler::fingerprint() const {

@@ -42,6 +42,10 @@ class Sampler {
 
   Sample at(int64_t position) const;
 
+  /// Whether the sample at a position is the one after that of the same row in the batch before: in
+  /// `streams`, except where a row's stretch begins.
+  bool goes_on(int64_t position) const;
+
   /// XXH3-128 of everything that determines at().
   Hash128 fingerprint() const;
 
@@ -51,6 +55,10 @@ class Sampler {
     int64_t count;  // turns of this dataset before this one
   };
   Turn turn(int64_t n) const;
+  struct Stretch {
+    int64_t dataset, begin, end;  // samples [begin, end)
+  };
+  Stretch stretch(int64_t row) const;
   int64_t shuffled_index(const Source& source, int64_t n) const;
 
   std::vector<Source> sources_;

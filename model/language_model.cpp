@@ -169,11 +169,14 @@ void LanguageModel::watch(int64_t index, const Stream& stream) const {
     stream.u.register_hook([this, index](const at::Tensor&) { passed_(index); });
 }
 
-kernels::Documents LanguageModel::documents(const at::Tensor& seq_idx) const {
+kernels::Documents LanguageModel::documents(const at::Tensor& seq_idx, bool carried) const {
   const at::Tensor numbers = seq_idx.to(at::kInt);
   const at::Tensor ids = config_.packed ? numbers : at::zeros_like(numbers);
-  if (placement_.cp == 1) return ids;
-  return {ids, *placement_.context, config_.d_conv - 1};
+  const int64_t before = std::max<int64_t>(config_.d_conv - 1, 1);
+  // What is carried is of the first token's document, or zero.
+  const at::Tensor first = carried ? ids.narrow(1, 0, 1).expand({-1, before}) : at::Tensor();
+  if (placement_.cp > 1) return {ids, *placement_.context, before, first};
+  return carried ? kernels::Documents(ids, first.contiguous()) : kernels::Documents(ids);
 }
 
 at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_idx, const Taps* taps,
@@ -181,11 +184,13 @@ at::Tensor LanguageModel::hidden(const at::Tensor& ids, const at::Tensor& seq_id
   const auto report = [&](int64_t layer, const Stream& stream) {
     if (tapped(taps, layer)) taps->visit(layer, all_tokens(stream.h, ids));
   };
-  const kernels::Documents documents = this->documents(seq_idx);  // [B, L]
-  Stream stream = enter(ids, rows);                               // [B, L, D], or the rank's tokens [t, D]
+  const bool carried = rows != nullptr && rows->carried != nullptr;
+  kernels::Documents documents = this->documents(seq_idx, carried);  // [B, L]
+  Stream stream = enter(ids, rows);                                  // [B, L, D], or the rank's tokens [t, D]
   report(-1, stream);
   for (int64_t i = 0; i < layers(); ++i) {
     watch(i, stream);
+    if (carried) documents.carried = &rows->carried->at(static_cast<size_t>(i));
     const auto block = kind(i).bind(layer(i));
     const at::Tensor u = all_tokens(stream.u, ids);  // [B, L, D]
     // Where u is not the rank's own tokens alone, its norm does not give it.

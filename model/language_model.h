@@ -55,6 +55,7 @@ struct DifferenceStats {
 
 }  // namespace dm::model
 namespace dm::kernels {
+struct Carried;
 struct CrossEntropy;
 class DecodeChain;
 struct Documents;
@@ -95,11 +96,14 @@ class LanguageModel {
   // On every layout ids, seq_idx and so on are those of this rank's piece of the rows, [B, L] with L the
   // piece's length; what is returned is of that piece too, and the same on all tensor ranks.
 
-  /// Which rows of a run a pass of training is over: dropout draws by it. Without it nothing is dropped.
+  /// Which rows of a run a pass of training is over: dropout draws by it. Without it nothing is dropped, and
+  /// rows begin where they begin.
   struct TrainingRows {
     uint64_t seed = 0;
     at::Tensor samples;    // [B] int64, on the model's device: each row's number in the whole run
     int64_t position = 0;  // of this rank's piece in the rows
+    /// By layer, where rows go on from the batch before (model/row_states.h). It outlives the backward pass.
+    std::vector<kernels::Carried>* carried = nullptr;
   };
 
   /// Called with (layer, hidden [B, L, D]) for every layer in `layers`, the residual stream after that layer;
@@ -170,7 +174,8 @@ class LanguageModel {
   /// Lets backward passes report that they have come to the input of layer `index`.
   void watch(int64_t index, const Stream& stream) const;
   /// Which document each token is of, as the scans see it: all one when documents are not kept apart.
-  kernels::Documents documents(const at::Tensor& seq_idx) const;
+  /// With `carried` rows go on from those of the batch before.
+  kernels::Documents documents(const at::Tensor& seq_idx, bool carried = false) const;
 
   ModelConfig config_;
   std::string letters_;

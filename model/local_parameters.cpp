@@ -71,8 +71,13 @@ int64_t LocalParameter::count() const { return product(shape); }
 bool LocalParameter::whole() const { return pieces.size() == 1 && pieces[0].shape == info.shape; }
 
 std::vector<LocalParameter> local_parameters(const ModelConfig& config, const Placement& placement) {
+  return local_parts(declared_parameters(config, placement.tp), placement);
+}
+
+std::vector<LocalParameter> local_parts(const std::vector<DeclaredParameter>& declared,
+                                        const Placement& placement) {
   std::vector<LocalParameter> all;
-  for (const DeclaredParameter& p : declared_parameters(config, placement.tp)) {
+  for (const DeclaredParameter& p : declared) {
     LocalParameter mine = local(p, placement.tp, placement.tp_rank);
     if (mine.count() > 0) all.push_back(std::move(mine));
   }

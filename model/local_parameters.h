@@ -14,6 +14,8 @@
 
 namespace dm::model {
 
+struct DeclaredParameter;
+
 /// A box of a logical parameter inside a rank's tensor, where it is contiguous and row-major. Any two pieces,
 /// of one rank or of two, hold the same elements or none in common.
 struct ParameterPiece {
@@ -36,6 +38,11 @@ struct LocalParameter {
 /// The parameters this rank holds anything of, in forward order; with tp = 1 all of them, whole. Only tp and
 /// tp_rank matter: context ranks hold the same.
 std::vector<LocalParameter> local_parameters(const ModelConfig& config, const Placement& placement);
+
+/// What a rank holds of tensors that are declared and cut as parameters are, without those of which it holds
+/// nothing.
+std::vector<LocalParameter> local_parts(const std::vector<DeclaredParameter>& declared,
+                                        const Placement& placement);
 
 /// Parameters that a rank holds whole, each alone.
 std::vector<LocalParameter> whole_parameters(const std::vector<ParameterInfo>& infos);

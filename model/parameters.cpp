@@ -89,6 +89,18 @@ std::vector<DeclaredParameter> declared_parameters(const ModelConfig& config, in
   return all;
 }
 
+std::vector<DeclaredParameter> declared_carried(const ModelConfig& config, int64_t tp) {
+  std::vector<DeclaredParameter> all;
+  const Declare declare(all, tp);
+  const std::string letters = layer_letters(config);
+  for (int64_t i = 0; i < static_cast<int64_t>(letters.size()); ++i) {
+    const size_t placed = all.size();
+    layer_kind(letters[static_cast<size_t>(i)]).declare_carried(config, declare.inside(layer_prefix(i)));
+    for (size_t k = placed; k < all.size(); ++k) all[k].info.depth = i;
+  }
+  return all;
+}
+
 std::vector<ParameterInfo> parameter_infos(const ModelConfig& config) {
   std::vector<ParameterInfo> infos;
   for (DeclaredParameter& p : declared_parameters(config, 1)) infos.push_back(std::move(p.info));

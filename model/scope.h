@@ -44,6 +44,8 @@ struct DeclaredParameter {
 };
 /// All parameters in forward order, cut for `tp` tensor ranks.
 std::vector<DeclaredParameter> declared_parameters(const ModelConfig& config, int64_t tp);
+/// What a row hands on to the row that goes on where it ends, layer by layer, cut likewise; without the rows.
+std::vector<DeclaredParameter> declared_carried(const ModelConfig& config, int64_t tp);
 
 /// Collects the parameters that start with a prefix, in forward order, cut for tp() tensor ranks. Without a
 /// cut every rank holds the whole parameter, and has a part of its gradient.

@@ -26,6 +26,8 @@ data::Batch made_up_rows(const model::ModelConfig& model, int64_t seed, int64_t 
       batch.loss_mask.push_back(counts.below(draw, 8) == 0 ? 0 : 1);
     }
     batch.sample_ids.push_back(static_cast<uint64_t>(row));
+    const auto first_token = static_cast<uint64_t>(row * (length + 1));
+    batch.goes_on.push_back(starts.below(first_token, 4) == 0 ? 0 : 1);
   }
   return batch;
 }

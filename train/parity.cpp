@@ -121,7 +121,8 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                      .activations = activations,
                      .device = device,
                      .micro_batch = kMicroBatch,
-                     .seed = static_cast<uint64_t>(config.seed)},
+                     .seed = static_cast<uint64_t>(config.seed),
+                     .streams = config.streams ? config.rows : 0},
                     groups);
   FlatParameters& parameters = runner.parameters();
   parameters.initialise(model_config, static_cast<uint64_t>(config.seed));
@@ -152,7 +153,8 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                              .length = config.length,
                              .micro_batch = kMicroBatch,
                              .weights = weights,
-                             .activations = dtype == "bf16" ? DType::bf16 : weights});
+                             .activations = dtype == "bf16" ? DType::bf16 : weights,
+                             .streams = config.streams});
   }
   AxisTraffic counted = run.traffic;
   // How much of a cluster an adaptive softmax gathers depends on the targets in it, which no plan knows.

@@ -26,6 +26,7 @@ struct ParityConfig {
   int64_t seed = 1;
   double clip = 0.05;
   bool leak = false;
+  bool streams = false;
   int64_t threads = 1;
 
   template <class Self, class Visitor>
@@ -46,6 +47,8 @@ struct ParityConfig {
     v("leak", self.leak,
       "instead: change one document of a packed row and see that no hidden state and no logit elsewhere "
       "moves");
+    v("streams", self.streams,
+      "rows go on from step to step with the state that they carry, as --order streams has it");
     v("threads", self.threads, "CPU threads a rank; 0: this host's cores shared by its ranks",
       Range{0, 4096});
   }

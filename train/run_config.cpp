@@ -47,6 +47,15 @@ void RunConfig::resolve_and_validate() {
   DM_REQUIRE(gpu ? train.compute != "f64" : train.compute == "auto" || train.compute == train.dtype,
              ExitCode::usage, "--compute {} with --device {} and --dtype {}; legal: auto, {}", train.compute,
              train.device, train.dtype, gpu ? "bf16, f32" : train.dtype);
+  DM_REQUIRE(
+      data.order != "streams" || train.length / layout.cp >= model.d_conv - 1, ExitCode::usage,
+      "--order streams with --cp {}: pieces of {} tokens do not hold the {} that a convolution looks back "
+      "on; give longer rows or fewer context ranks",
+      layout.cp, train.length / layout.cp, model.d_conv - 1);
+  DM_REQUIRE(
+      !gpu || data.order != "streams", ExitCode::usage,
+      "--order streams with --device cuda: what rows carry from step to step has been tried on CPUs only "
+      "so far; give --device cpu or --order shuffled");
   validate(schedule, total_steps());
   DM_REQUIRE(train.eval_every == 0 || !eval.eval_data.empty(), ExitCode::usage,
              "--eval-every {} has nothing to evaluate on: give --eval-data", train.eval_every);

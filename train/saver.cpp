@@ -8,8 +8,8 @@
 namespace dm::train {
 
 Saver::Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer,
-             bool owns)
-    : store_(store), parameters_(parameters), optimizer_(optimizer), owns_(owns) {}
+             bool owns, const StreamState* streams)
+    : store_(store), parameters_(parameters), optimizer_(optimizer), owns_(owns), streams_(streams) {}
 
 Saver::~Saver() {
   if (writer_.joinable()) writer_.join();
@@ -30,17 +30,22 @@ void Saver::begin(int64_t step, bool in_memory, Write write) {
   const Stopwatch time;
   if (!snapshot_) snapshot_.emplace(parameters_, optimizer_, HostState::OnCpu::a_copy);
   snapshot_->begin_pull();
+  if (streams_) streams_copy_ = streams_->copy();
   error_ = nullptr;
   done_ = false;
   outcome_ = {.step = step,
-              .bytes = snapshot_->size_bytes(),
+              .bytes = snapshot_->size_bytes() + streams_copy_.size_bytes(),
               .wait_seconds = time.seconds(),
               .seconds = 0,
               .in_memory = in_memory};
   writer_ = std::thread([this, write = std::move(write), time] {
     try {
       snapshot_->finish_pull();
-      write(owns_ ? snapshot_->pieces(HostState::Purpose::store) : std::vector<checkpoints::Piece>{});
+      std::vector<checkpoints::Piece> pieces = streams_copy_.pieces;
+      if (owns_)
+        for (checkpoints::Piece& piece : snapshot_->pieces(HostState::Purpose::store))
+          pieces.push_back(std::move(piece));
+      write(pieces);
     } catch (...) {
       error_ = std::current_exception();
     }

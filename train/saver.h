@@ -11,15 +11,17 @@
 #include "checkpoints/memory_store.h"
 #include "checkpoints/store.h"
 #include "train/host_state.h"
+#include "train/stream_state.h"
 
 namespace dm::train {
 
 class Saver {
  public:
-  /// All three outlive this object. The store's group is used from another thread, so by nobody else. A rank
-  /// that does not `own` its piece alone leaves it to the one that does, and takes part.
+  /// All of them outlive this object; `streams` may be nullptr. The store's group is used from another
+  /// thread, so by nobody else. A rank that does not `own` its piece alone leaves it to the one that does,
+  /// and takes part.
   Saver(checkpoints::Store& store, FlatParameters& parameters, const ShardedOptimizer& optimizer,
-        bool owns = true);
+        bool owns = true, const StreamState* streams = nullptr);
   /// Waits for a save in flight; what became of it is lost.
   ~Saver();
   Saver(const Saver&) = delete;
@@ -56,6 +58,8 @@ class Saver {
   FlatParameters& parameters_;
   const ShardedOptimizer& optimizer_;
   bool owns_;
+  const StreamState* streams_;
+  StreamState::Copy streams_copy_;
   std::optional<HostState> snapshot_;  // made by the first save, kept for the next
   std::thread writer_;
   std::atomic<bool> done_{false};

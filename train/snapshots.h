@@ -12,8 +12,7 @@
 
 namespace dm::train {
 
-/// Fills pieces from one place or another.
-using LoadPieces = std::function<void(const std::vector<checkpoints::Piece>&)>;
+using checkpoints::LoadPieces;
 /// Makes the state at a place that of the run, loaded by the second.
 using TakeState = std::function<Meta(const checkpoints::Summary&, const LoadPieces&)>;
 

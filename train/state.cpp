@@ -53,6 +53,8 @@ Meta Meta::from_json(const Json& json, const std::string& where) {
   return meta;
 }
 
+bool Meta::streams() const { return config.value(Json::json_pointer("/data/order"), "") == "streams"; }
+
 std::string find_tokenizer(const DataIdentity& data, const std::string& checkpoint) {
   namespace fs = std::filesystem;
   if (data.tokenizer == "bytes") return data.tokenizer;

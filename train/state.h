@@ -36,6 +36,9 @@ struct Meta {
   std::string program;  // version and build that wrote it
   int64_t world = 1;    // ranks that wrote it, for the record
 
+  /// Whether rows went on from step to step (--order streams), so that the checkpoint has their state.
+  bool streams() const;
+
   Json to_json() const;
   /// Throws ExitCode::bad_data naming `where`.
   static Meta from_json(const Json& json, const std::string& where);

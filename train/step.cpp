@@ -27,7 +27,8 @@ struct BatchPasses::Micro {
     at::Tensor used;    // on the model's device
   };
   Array tokens, seq_idx, mask;  // [rows, L + 1], [rows, L], [rows, L]
-  Array samples;                // [rows, 1]
+  Array samples, goes_on;       // [rows, 1]
+  std::vector<kernels::Carried> carried;
   kernels::Graph graph;
   AxisTraffic exchanged;  // by a pass
 
@@ -36,6 +37,7 @@ struct BatchPasses::Micro {
         seq_idx(array(rows, length, at::kInt, device)),
         mask(array(rows, length, at::kByte, device)),
         samples(array(rows, 1, at::kLong, device)),
+        goes_on(array(rows, 1, at::kByte, device)),
         graph(record) {}
 
   static Array array(int64_t rows, int64_t width, at::ScalarType dtype, at::Device device) {
@@ -74,7 +76,8 @@ void BatchPasses::pass(Micro& micro, int64_t first_token) {
   bool replayed = true;
   micro.graph.run([&] {
     replayed = false;
-    const model::LanguageModel::TrainingRows rows{seed_, micro.samples.used.squeeze(1), first_token};
+    const model::LanguageModel::TrainingRows rows{seed_, micro.samples.used.squeeze(1), first_token,
+                                                  states_ ? &micro.carried : nullptr};
     const at::Tensor nats =
         model_.loss_sum(micro.tokens.used.to(at::kLong), micro.seq_idx.used, micro.mask.used, nullptr, &rows);
     nats.backward();
@@ -101,8 +104,13 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
     bring(batch.seq_idx, batch.length, first, piece.begin, micro.seq_idx.staged, micro.seq_idx.used);
     bring(batch.loss_mask, batch.length, first, piece.begin, micro.mask.staged, micro.mask.used);
     bring(samples, 1, first, 0, micro.samples.staged, micro.samples.used);
+    if (states_) {
+      bring(batch.goes_on, 1, first, 0, micro.goes_on.staged, micro.goes_on.used);
+      states_->enter(first, micro.goes_on.used.squeeze(1).to(at::kBool), micro.carried);
+    }
     if (reducer_ && first + micro_batch_ >= batch.rows) reducer_->last_pass_begins();
     pass(micro, piece.begin);
+    if (states_) states_->leave(first, micro.goes_on.used.size(0), micro.carried);
   }
   if (reducer_) reducer_->finish();  // before the GPU is waited for: the exchanges go on beside the pass
   double targets = 0;

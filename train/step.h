@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "kernels/device/gpu.h"
 #include "model/language_model.h"
+#include "model/row_states.h"
 #include "train/axis_traffic.h"
 #include "train/gradient_reducer.h"
 
@@ -31,6 +32,10 @@ class BatchPasses {
   /// Gradients are summed over the ranks by `reducer`, which outlives this object, while they are computed.
   void reduce_with(GradientReducer& reducer);
 
+  /// Rows go on from batch to batch: those of this rank begin as the batch before left `states`, which
+  /// outlives this object.
+  void carry(model::RowStates& states) { states_ = &states; }
+
   /// What the groups count of the passes; replayed ones are added to it. It outlives this object.
   void count(AxisTraffic& traffic) { traffic_ = &traffic; }
 
@@ -50,6 +55,7 @@ class BatchPasses {
   model::LanguageModel& model_;
   GradientReducer* reducer_ = nullptr;
   AxisTraffic* traffic_ = nullptr;
+  model::RowStates* states_ = nullptr;
   int64_t micro_batch_;
   uint64_t seed_;
   bool record_;

@@ -10,7 +10,8 @@ StepSetup step_setup(const RunConfig& config) {
           .device = at::Device(config.train.device),
           .bucket_bytes = bucket_bytes(config.train),
           .micro_batch = config.train.micro_batch,
-          .seed = static_cast<uint64_t>(config.train.seed)};
+          .seed = static_cast<uint64_t>(config.train.seed),
+          .streams = config.data.order == "streams" ? config.train.global_batch : 0};
 }
 
 StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& optimizer,
@@ -25,6 +26,7 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
       model_(model, parameters_.leaves(), setup.activations, groups.placement),
       passes_(model_, setup.micro_batch, setup.seed, setup.record && groups.recordable) {
   for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
+  if (setup.streams > 0) passes_.carry(streams_.emplace(model_, setup.streams, groups).rows());
   if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
   if (groups.traffic) passes_.count(*groups.traffic);
 }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "data/loader.h"
@@ -22,6 +23,7 @@
 #include "train/sharded_optimizer.h"
 #include "train/step.h"
 #include "train/step_guard.h"
+#include "train/stream_state.h"
 
 namespace dm::train {
 
@@ -33,6 +35,7 @@ struct StepSetup {
   int64_t micro_batch = 1;  // rows worked on at once
   uint64_t seed = 0;        // of dropout
   bool record = true;       // micro-steps as graphs, on a GPU
+  int64_t streams = 0;      // rows of a global batch that go on from step to step; 0: rows begin in each
 };
 
 /// As a run is configured.
@@ -63,6 +66,8 @@ class StepRunner {
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
+  /// What rows carry from step to step; nullptr where they begin in each.
+  StreamState* streams() { return streams_ ? &*streams_ : nullptr; }
   ShardedOptimizer& optimizer() { return optimizer_; }
   const ShardedOptimizer& optimizer() const { return optimizer_; }
   const model::LanguageModel& model() const { return model_; }
@@ -77,6 +82,7 @@ class StepRunner {
   const model::SharedGradients shared_gradients_;
   GradientReducer reducer_;
   model::LanguageModel model_;
+  std::optional<StreamState> streams_;
   BatchPasses passes_;
   std::map<std::string, at::Tensor> gradients_;  // of the leaves
   LocalLoss local_;

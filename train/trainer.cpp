@@ -122,6 +122,7 @@ ExitCode Trainer::loop(Reporter& reporter) {
       step_.update(lr, facts);
     } else {
       explain_skip(facts, verdict);
+      if (verdict == Verdict::not_finite && step_.streams()) step_.streams()->rows().reset();
     }
     advance(facts);
     groups_.step_done(progress_.step);
@@ -328,7 +329,7 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       log_(config.train.run_dir, groups.all.rank()),
       failures_(config.train.run_dir, speaks()),
       step_(config.model, config.optimizer, step_setup(config), groups),
-      saver_(store_, step_.parameters(), step_.optimizer(), step_.owns()),
+      saver_(store_, step_.parameters(), step_.optimizer(), step_.owns(), step_.streams()),
       snapshots_(config, groups_, *save_group_, owned_bytes()),
       guard_(config.train.spike_sigma, config.train.spike_window),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
@@ -345,10 +346,12 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
 
 /// What this rank puts into a checkpoint.
 int64_t Trainer::owned_bytes() {
-  if (!step_.owns()) return 0;
-  size_t bytes = step_.parameters().owned_weights().nbytes();
-  for (const at::Tensor& slot : step_.optimizer().slots()) bytes += slot.nbytes();
-  return static_cast<int64_t>(bytes);
+  int64_t bytes = step_.streams() ? step_.streams()->copy().size_bytes() : 0;
+  if (!step_.owns()) return bytes;
+  const auto add = [&](const at::Tensor& array) { bytes += static_cast<int64_t>(array.nbytes()); };
+  add(step_.parameters().owned_weights());
+  for (const at::Tensor& slot : step_.optimizer().slots()) add(slot);
+  return bytes;
 }
 
 std::optional<Meta> Trainer::restore() {
@@ -376,6 +379,7 @@ Meta Trainer::take_state(const checkpoints::Summary& from, const LoadPieces& loa
   load(state.pieces(HostState::Purpose::fill));
   state.push();
   step_.parameters().gather_weights();
+  if (step_.streams() && stored.streams()) step_.streams()->load(load);
   step_.optimizer().set_updates(stored.updates);
   guard_.restore(stored.guard, from.directory);
   progress_ = stored.progress;

@@ -195,11 +195,19 @@ int64_t context_messages(int64_t ranks, int64_t rank) {
   return count;
 }
 
-Documents::Documents(at::Tensor piece, Collectives& group, int64_t tokens)
+Documents::Documents(at::Tensor piece, Collectives& group, int64_t tokens, const at::Tensor& before_the_row)
     : seq_idx(std::move(piece)), context(&group) {
   const int64_t count = std::max<int64_t>(tokens, 1);
-  const at::Tensor none = seq_idx.narrow(1, 0, 1).bitwise_not().expand({-1, count}).contiguous();
-  before = window_before(seq_idx.unsqueeze(2), count, group, none.unsqueeze(2)).squeeze(2);
+  at::Tensor first = before_the_row;
+  if (!first.defined()) first = seq_idx.narrow(1, 0, 1).bitwise_not().expand({-1, count});
+  before = window_before(seq_idx.unsqueeze(2), count, group, first.contiguous().unsqueeze(2)).squeeze(2);
+}
+
+at::Tensor Documents::of_the_last(const at::Tensor& tokens) const {
+  const int64_t count = tokens.size(1);
+  const at::Tensor all = at::cat({before, seq_idx}, 1), numbers = all.narrow(1, all.size(1) - count, count);
+  const at::Tensor own = numbers.eq(seq_idx.narrow(1, seq_idx.size(1) - 1, 1)).unsqueeze(2);
+  return at::where(own, tokens, at::zeros({}, tokens.options()));
 }
 
 at::Tensor Documents::continues() const { return before.select(1, -1).eq(seq_idx.select(1, 0)); }

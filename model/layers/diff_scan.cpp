@@ -111,6 +111,13 @@ class DiffScanKind final : public LayerKind {
       mixer.exempt("subln.weight", {branch.inner}, Init::constant(1), cut_along(0, units, width));
   }
 
+  void declare_carried(const ModelConfig& config, const Declare& declare) const override {
+    const std::vector<Run> units = dealt(config, declare.tp())[0];
+    for (const char* branch : {"_1", "_2"})
+      for (const CarriedTensor& t : mixer_kind(config.mixer).carried(config, branch_of(config), units))
+        declare.inside("mixer.").exempt(t.stem + branch, t.shape, Init::constant(0), t.cut);
+  }
+
   std::unique_ptr<Layer> bind(const LayerView& view) const override {
     return std::make_unique<DiffScan>(view);
   }

@@ -146,6 +146,14 @@ class DifferentialKind final : public LayerKind {
     if (config.subln) declare.exempt("subln.weight", {config.d_model}, Init::constant(1));
   }
 
+  void declare_carried(const ModelConfig& config, const Declare& declare) const override {
+    const Branch branch = branch_of(config);
+    const Dealt units = dealt(config, declare.tp());
+    for (const int64_t b : {0, 1})
+      for (const CarriedTensor& t : mixer_kind(config.mixer).carried(config, branch, units[b]))
+        declare.inside(mixer_name(b)).exempt(t.stem, t.shape, Init::constant(0), t.cut);
+  }
+
   std::unique_ptr<Layer> bind(const LayerView& view) const override {
     return std::make_unique<Differential>(view);
   }

@@ -70,6 +70,9 @@ class LayerKind {
   virtual TensorParts tensor_parts(const ModelConfig& config) const = 0;
   /// The parameters of layer `index` after its norm, in forward order, each with its cut.
   virtual void declare(const ModelConfig& config, int64_t index, const Declare& declare) const = 0;
+  /// What a row hands on through the layer where rows go on from batch to batch, branch by branch
+  /// (MixerKind::carried), without the rows.
+  virtual void declare_carried(const ModelConfig&, const Declare&) const {}
   virtual std::unique_ptr<Layer> bind(const LayerView& view) const = 0;
   /// What a pass of the layer exchanges between the gathering and the scattering of its tokens.
   virtual std::vector<Exchange> exchanges(const ModelConfig&, const Placement&, const PassSize&,

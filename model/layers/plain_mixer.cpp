@@ -64,6 +64,12 @@ class PlainMixerKind final : public LayerKind {
     declare_branch(config, branch_of(config), dealt(config, declare.tp())[0], declare.inside("mixer."));
   }
 
+  void declare_carried(const ModelConfig& config, const Declare& declare) const override {
+    const std::vector<Run> units = dealt(config, declare.tp())[0];
+    for (const CarriedTensor& t : mixer_kind(config.mixer).carried(config, branch_of(config), units))
+      declare.inside("mixer.").exempt(t.stem, t.shape, Init::constant(0), t.cut);
+  }
+
   std::unique_ptr<Layer> bind(const LayerView& view) const override {
     return std::make_unique<PlainMixer>(view);
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/error.h"
 #include "kernels/comm/along_rows.h"
 #include "kernels/comm/tensor_axis.h"
 #include "kernels/conv/causal_conv.h"
@@ -64,10 +65,22 @@ class Mamba1 final : public Mixer {
 
   at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
-    if (!partial_ && kernels::selective_mixer_fuses(projected, form_))
-      return kernels::selective_mixer(projected, weights_, scale, documents, form_);
+    kernels::Carried* const carried = documents.carried;
+    const bool begin = carried && documents.rows_begin_here(), end = carried && documents.rows_end_here();
+    if (!partial_ && kernels::selective_mixer_fuses(projected, form_)) {
+      kernels::SelectiveMixerState entering, leaving;
+      if (begin) entering = {carried->before.window, at::cat(carried->before.states, 1)};
+      const at::Tensor out =
+          kernels::selective_mixer(projected, weights_, scale, documents, form_,
+                                   {begin ? &entering : nullptr, end ? &leaving : nullptr});
+      if (leaving.state.defined())
+        carried->after = {documents.of_the_last(leaving.window), leaving.state.split(inner_, 1)};
+      return out;
+    }
     const auto [x_in, z] = split(projected);
-    const auto x = kernels::conv_along_rows(x_in, weights_.conv_weight, weights_.conv_bias, documents)
+    std::optional<at::Tensor> window;
+    if (begin) window = carried->before.window;
+    const auto x = kernels::conv_along_rows(x_in, weights_.conv_weight, weights_.conv_bias, documents, window)
                        .split(inner_, -1);                 // [B, L, E]
     const std::vector<at::Tensor> steps = step_inputs(x);  // [B, L, R + 2N]
     std::vector<kernels::SelectiveScanInput> inputs;
@@ -75,10 +88,16 @@ class Mamba1 final : public Mixer {
       const Scan& s = scans_[i];
       const Scanned in = scanned(s, steps[i]);
       inputs.push_back({x[i], in.dt, s.a, in.b, in.c, s.d});
+      if (begin) inputs.back().initial_state = carried->before.states[i];
     }
     std::vector<at::Tensor> y;
-    for (const kernels::ScanOutput& scan : kernels::selective_scans_along_rows(std::move(inputs), documents))
+    std::vector<at::Tensor> states;
+    for (const kernels::ScanOutput& scan :
+         kernels::selective_scans_along_rows(std::move(inputs), documents)) {
       y.push_back(scan.y);
+      states.push_back(scan.final_state.detach());
+    }
+    if (end) carried->after = {documents.of_the_last(last_inputs(x_in, window)), std::move(states)};
     return gate(y, z, scale);  // [B, L, branches * E]
   }
 
@@ -100,13 +119,22 @@ class Mamba1 final : public Mixer {
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
     const at::Tensor& bias = weights_.conv_bias;
     DecodeState state{
-        at::zeros({batch, config_.d_conv - 1, bias.size(0)}, bias.options().dtype(activations)), {}, {}};
+        {at::zeros({batch, config_.d_conv - 1, bias.size(0)}, bias.options().dtype(activations)), {}}, {}};
     for (const Scan& s : scans_)
       state.states.push_back(at::zeros({batch, inner_, s.a.size(1)}, s.a.options()));
     return state;
   }
 
  private:
+  /// The convolution's last W - 1 inputs, of which `window` has those before x where that is too short.
+  at::Tensor last_inputs(const at::Tensor& x, const std::optional<at::Tensor>& window) const {
+    const int64_t count = config_.d_conv - 1, length = x.size(1);
+    DM_CHECK(window || length >= count, "{} tokens of a row that are its last {} convolved ones", length,
+             count);
+    const at::Tensor all = length >= count ? x.detach() : at::cat({*window, x.detach()}, 1);
+    return all.narrow(1, all.size(1) - count, count);
+  }
+
   /// What each branch's scan has of its own.
   struct Scan {
     kernels::Weight x_proj;     // [R + 2N, E]
@@ -187,6 +215,12 @@ class Mamba1Kind final : public MixerKind {
             {"A_log", "", {e, n}, false, Init::log_column(n), false, rows},
             {"D", "", {e}, false, Init::constant(1), false, rows},
             {"out_proj", ".weight", {d, e}, true, out_proj_init(config, e), true, columns}};
+  }
+
+  std::vector<CarriedTensor> carried(const ModelConfig& config, const Branch& branch,
+                                     const std::vector<Run>& dealt) const override {
+    const Cut channels = cut_along(0, dealt);
+    return window_and_state(config, channels, branch.inner, {branch.inner, config.d_state}, channels);
   }
 
   std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,

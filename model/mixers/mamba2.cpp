@@ -115,12 +115,19 @@ class Mamba2 final : public Mixer {
 
   at::Tensor gated(const at::Tensor& projected, const kernels::Documents& documents,
                    const std::optional<at::Tensor>& scale) const override {
-    return kernels::ssd_mixer(projected, weights_, scale, documents, form_, reach_);
+    Passed passed(reach_, documents);
+    const at::Tensor out = kernels::ssd_mixer(projected, weights_, scale, documents, form_, passed.reach);
+    passed.take_down(documents);
+    return out;
   }
 
   at::Tensor output(const at::Tensor& projected, const kernels::Documents& documents,
                     const std::optional<at::Tensor>& scale, const kernels::Weight& out_proj) const override {
-    return kernels::ssd_mixer(projected, weights_, scale, documents, form_, reach_, out_proj);
+    Passed passed(reach_, documents);
+    const at::Tensor out =
+        kernels::ssd_mixer(projected, weights_, scale, documents, form_, passed.reach, out_proj);
+    passed.take_down(documents);
+    return out;
   }
 
   at::Tensor gated_step(const at::Tensor& projected, DecodeState& state,
@@ -140,12 +147,29 @@ class Mamba2 final : public Mixer {
     const at::TensorOptions options = weights_.conv_weight.options();
     const int64_t channels = weights_.conv_weight.size(0), window = weights_.conv_weight.size(1) - 1;
     const int64_t heads = form_.branches * form_.heads, head_dim = form_.inner / form_.heads;
-    return {at::zeros({batch, window, channels}, options.dtype(activations)),
-            {at::zeros({batch, heads, head_dim, form_.d_state}, options)},
+    return {{at::zeros({batch, window, channels}, options.dtype(activations)),
+             {at::zeros({batch, heads, head_dim, form_.d_state}, options)}},
             {}};
   }
 
  private:
+  /// What enters and leaves rows that go on from batch to batch, in one pass over them.
+  struct Passed {
+    kernels::SsdMixerState entering, leaving;
+    kernels::SsdMixerReach reach;
+    Passed(const kernels::SsdMixerReach& elsewhere, const kernels::Documents& documents) : reach(elsewhere) {
+      if (!documents.carried) return;
+      entering = {documents.carried->before.window, documents.carried->before.states.at(0)};
+      if (documents.rows_begin_here()) reach.entering = &entering;
+      if (documents.rows_end_here()) reach.leaving = &leaving;
+    }
+    Passed(const Passed&) = delete;
+    void take_down(const kernels::Documents& documents) {
+      if (!leaving.state.defined()) return;  // nothing is carried, or a layer is made again
+      documents.carried->after = {documents.of_the_last(leaving.window), {leaving.state}};
+    }
+  };
+
   kernels::SsdMixerForm form_{};
   kernels::SsdMixerWeights weights_;
   kernels::SsdMixerReach reach_;
@@ -187,6 +211,13 @@ class Mamba2Kind final : public MixerKind {
             {"D", "", {w.heads}, false, Init::constant(1), false, heads},
             {"norm", ".weight", {w.inner}, false, Init::constant(1), true, inner},
             {"out_proj", ".weight", {d, w.inner}, true, out_proj_init(config, w.inner), true, columns}};
+  }
+
+  std::vector<CarriedTensor> carried(const ModelConfig& config, const Branch& branch,
+                                     const std::vector<Run>& dealt) const override {
+    const Widths w(config, branch, 1);
+    return window_and_state(config, channel_cut(w, dealt), w.channels(), {w.heads, w.head_dim, w.d_state},
+                            cut_along(0, dealt));
   }
 
   std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,

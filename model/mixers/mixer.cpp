@@ -46,6 +46,14 @@ void declare_branch(const ModelConfig& config, const Branch& branch, const std::
     declare.parameter(p.stem + p.leaf, p.shape, p.decay, p.init, p.cut);
 }
 
+std::vector<CarriedTensor> window_and_state(const ModelConfig& config, Cut channels, int64_t channel_count,
+                                            std::vector<int64_t> state, Cut units) {
+  std::vector<CarriedTensor> all;
+  if (config.d_conv > 1) all.push_back({"conv", {channel_count, config.d_conv - 1}, std::move(channels)});
+  all.push_back({"scan", std::move(state), std::move(units)});
+  return all;
+}
+
 std::vector<StageCost> mixer_layer_stages(const ModelConfig& config, const Branch& branch, int64_t branches,
                                           int64_t out_width, int64_t more_rows) {
   const MixerKind& kind = mixer_kind(config.mixer);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/comm/documents.h"
+#include "kernels/comm/row_state.h"
 #include "kernels/decode/decode_chain.h"
 #include "model/cost.h"
 #include "model/cut.h"
@@ -87,10 +88,16 @@ class BranchLookup {
 };
 
 /// What decoding carries from token to token.
-struct DecodeState {
-  at::Tensor window;                   // [B, W - 1, C], the convolution's last inputs
-  std::vector<at::Tensor> states;      // of the scan
+struct DecodeState : kernels::RowState {
   std::optional<at::Tensor> sections;  // a difference's factors, where they are the same for every token
+};
+
+/// A tensor that a row of a branch hands on: its name, its shape without the rows, and its cut along the
+/// first dim.
+struct CarriedTensor {
+  std::string stem;
+  std::vector<int64_t> shape;
+  Cut cut;
 };
 
 /// A mixer bound to its weights as they are now.
@@ -132,6 +139,11 @@ class MixerKind {
   /// Of a branch whose units are dealt out so, each with its cut; whole without.
   virtual std::vector<BranchParameter> parameters(const ModelConfig& config, const Branch& branch,
                                                   const std::vector<Run>& dealt) const = 0;
+  /// What a row of such a branch leaves to the row that goes on from there: the scan's state, behind the
+  /// convolution's window, transposed, where that has any tokens. Mixers keep it in a RowState, whose window
+  /// has the branches of the part beside each other; so has its state, or there is one a branch.
+  virtual std::vector<CarriedTensor> carried(const ModelConfig& config, const Branch& branch,
+                                             const std::vector<Run>& dealt) const = 0;
   /// `branches`: of those of the part, in its order.
   virtual std::unique_ptr<Mixer> bind(const ModelConfig& config, const Branch& branch,
                                       const std::vector<BranchLookup>& branches,
@@ -151,6 +163,10 @@ class MixerKind {
 const MixerKind& mixer_kind(const std::string& name);
 const MixerKind& mamba1_kind();
 const MixerKind& mamba2_kind();
+
+/// MixerKind::carried() with a window [C, W - 1] of channels that are cut so, and a scan's state.
+std::vector<CarriedTensor> window_and_state(const ModelConfig& config, Cut channels, int64_t channel_count,
+                                            std::vector<int64_t> state, Cut units);
 
 /// Declares a branch whose parameters stand under their own names.
 void declare_branch(const ModelConfig& config, const Branch& branch, const std::vector<Run>& dealt,

@@ -40,7 +40,7 @@ class LoaderTest : public FolderTest {
 
   static bool same(const Batch& a, const Batch& b) {
     return a.index == b.index && a.rows == b.rows && a.tokens == b.tokens && a.seq_idx == b.seq_idx &&
-           a.loss_mask == b.loss_mask && a.sample_ids == b.sample_ids;
+           a.loss_mask == b.loss_mask && a.sample_ids == b.sample_ids && a.goes_on == b.goes_on;
   }
 
   std::shared_ptr<const Dataset> dataset_;
@@ -80,6 +80,32 @@ TEST_F(LoaderTest, UnpackedRowsAreOneDocumentAndBoundariesCanBeMasked) {
          ++i)  // the target of input i is the token after it; it starts a document after an eos
       EXPECT_EQ(batch.loss_mask[static_cast<size_t>(row * kLength + i)],
                 batch.tokens[static_cast<size_t>(row * (kLength + 1) + i)] != 256);
+}
+
+TEST_F(LoaderTest, RowsOfStreamsGoOnWithinADocument) {
+  config_.order = "streams";
+  for (const bool packed : {true, false}) {
+    Loader::Shape s = shape(5);
+    s.packed = packed;
+    Loader loader({{dataset_, 1}}, config_, s, 0);
+    Batch before;
+    int64_t went_on = 0, began = 0;
+    for (int64_t b = 0; b < 150; ++b) {  // more than a stretch
+      Batch batch = loader.next();
+      for (size_t row = 0; row < 5; ++row) {
+        const bool follows = b > 0 && batch.sample_ids[row] == before.sample_ids[row] + 1;
+        // The token before a row's first one is the last input of the batch before.
+        const bool ended = follows && before.tokens[row * (kLength + 1) + kLength - 1] == 256;
+        ASSERT_EQ(batch.goes_on[row], follows && !(packed && ended)) << "batch " << b << " row " << row;
+        went_on += batch.goes_on[row], began += 1 - batch.goes_on[row];
+      }
+      before = std::move(batch);
+    }
+    EXPECT_GT(went_on, 0);
+    EXPECT_GT(began, 5);
+  }
+  config_.order = "shuffled";
+  EXPECT_EQ(Loader({{dataset_, 1}}, config_, shape(5), 0).next().goes_on, std::vector<uint8_t>(5, 0));
 }
 
 TEST_F(LoaderTest, RanksShareEachGlobalBatchWhateverTheirNumber) {

@@ -130,6 +130,18 @@ TEST(Sampler, StreamsReadContiguousStretches) {
   }
 }
 
+TEST(Sampler, StreamsGoOnUntilTheirStretchBeginsAgain) {
+  for (const int64_t rows : {4, 7, 17, 100}) {  // of 100 rows, each has one sample
+    const Sampler sampler({{75, print(1), 3}, {25, print(2), 1}}, Order::streams, 9, rows);
+    for (int64_t position = 0; position < 60 * rows; ++position) {
+      const Sample sample = sampler.at(position);
+      const bool next = position >= rows && sampler.at(position - rows).index + 1 == sample.index;
+      ASSERT_EQ(sampler.goes_on(position), next) << rows << " rows, position " << position;
+    }
+  }
+  EXPECT_FALSE(Sampler({{10, print(1), 1}}, Order::shuffled, 9, 2).goes_on(7));
+}
+
 TEST(Sampler, StreamsGiveRowsToDatasetsByWeight) {
   const Sampler sampler({{40, print(1), 3}, {40, print(2), 1}}, Order::streams, 9, 8);
   std::map<int64_t, int64_t> rows;

@@ -35,6 +35,14 @@ std::vector<std::unique_ptr<Layout>> layouts() {
   return all;
 }
 
+/// The rows of tiny_run(), which begin in every step, or go on with the state that they carry.
+RunConfig ordered_run(const char* order, const std::string& folder, const std::string& name, int64_t steps) {
+  RunConfig config = tiny_run(folder, name + "-" + order, steps);
+  config.data.order = order;
+  return config;
+}
+constexpr const char* kOrders[] = {"shuffled", "streams"};
+
 void run(const RunConfig& config, const Groups& groups) {
   EXPECT_EQ(train(config, groups), ExitCode::ok);
   groups.all.barrier();
@@ -63,13 +71,15 @@ TEST(Layouts, TrainWhatOneRankTrains) {
   const auto all = layouts();
   Collectives& group = all.front()->all();
   const SharedFolder folder(group);
-  const RunConfig reference = tiny_run(folder.path(), "alone", 20);
-  run_alone(reference, group);
-  for (const auto& layout : all) {
-    const RunConfig config = tiny_run(folder.path(), layout->name(), 20);
-    run(config, layout->groups());
-    if (group.rank() == 0) expect_same(config, reference, layout->name());
-    group.barrier();
+  for (const char* order : kOrders) {
+    const RunConfig reference = ordered_run(order, folder.path(), "alone", 20);
+    run_alone(reference, group);
+    for (const auto& layout : all) {
+      const RunConfig config = ordered_run(order, folder.path(), layout->name(), 20);
+      run(config, layout->groups());
+      if (group.rank() == 0) expect_same(config, reference, layout->name() + " " + order);
+      group.barrier();
+    }
   }
 }
 
@@ -120,38 +130,43 @@ TEST(Layouts, RepeatBitForBitAndResumeBitForBit) {
   const auto all = layouts();
   Collectives& group = all.front()->all();
   const SharedFolder folder(group);
-  for (const auto& layout : all) {
-    const RunConfig whole = tiny_run(folder.path(), layout->name() + "-whole", 8);
-    run(whole, layout->groups());
-    RunConfig parts = tiny_run(folder.path(), layout->name() + "-parts", 5);
-    run(parts, layout->groups());
-    parts.train.steps = 8, parts.train.allow = {"steps"};
-    run(parts, layout->groups());
-    if (group.rank() == 0) {
-      const auto difference =
-          first_difference(read_ledger(whole.train.ledger), read_ledger(parts.train.ledger));
-      EXPECT_FALSE(difference) << layout->name() << ": " << *difference;
+  for (const char* order : kOrders)
+    for (const auto& layout : all) {
+      const RunConfig whole = ordered_run(order, folder.path(), layout->name() + "-whole", 8);
+      run(whole, layout->groups());
+      RunConfig parts = ordered_run(order, folder.path(), layout->name() + "-parts", 5);
+      run(parts, layout->groups());
+      parts.train.steps = 8, parts.train.allow = {"steps"};
+      run(parts, layout->groups());
+      if (group.rank() == 0) {
+        const auto difference =
+            first_difference(read_ledger(whole.train.ledger), read_ledger(parts.train.ledger));
+        EXPECT_FALSE(difference) << layout->name() << " " << order << ": " << *difference;
+      }
+      group.barrier();
     }
-    group.barrier();
-  }
 }
 
 TEST(Layouts, GoOnWithWhatAnotherLayoutSaved) {
   const auto all = layouts();
   Collectives& group = all.front()->all();
   const SharedFolder folder(group);
-  const RunConfig reference = tiny_run(folder.path(), "alone", 6 + 2 * static_cast<int64_t>(all.size()));
-  run_alone(reference, group);
-  RunConfig config = tiny_run(folder.path(), "moving", 4);
-  config.train.allow = {"steps"};
-  run_alone(config, group);
-  for (const auto& layout : all) {
+  for (const char* order : kOrders) {
+    const RunConfig reference =
+        ordered_run(order, folder.path(), "alone", 6 + 2 * static_cast<int64_t>(all.size()));
+    run_alone(reference, group);
+    RunConfig config = ordered_run(order, folder.path(), "moving", 4);
+    config.train.allow = {"steps"};
+    run_alone(config, group);
+    for (const auto& layout : all) {
+      config.train.steps += 2;
+      run(config, layout->groups());
+    }
     config.train.steps += 2;
-    run(config, layout->groups());
+    run_alone(config, group);
+    if (group.rank() == 0) expect_same(config, reference, std::string("over all layouts, ") + order);
+    group.barrier();
   }
-  config.train.steps += 2;
-  run_alone(config, group);
-  if (group.rank() == 0) expect_same(config, reference, "over all layouts");
 }
 
 }  // namespace

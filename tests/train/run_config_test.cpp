@@ -80,6 +80,8 @@ TEST(RunConfig, ContradictionsNameTheirOptions) {
               AllOf(HasSubstr("--warmup 101"), HasSubstr("--steps")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.steps = 0, c.train.minutes = 3; })),
               AllOf(HasSubstr("--schedule cosine"), HasSubstr("--steps")));
+  EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.data.order = "streams"; })),
+              AllOf(HasSubstr("--order streams"), HasSubstr("--device cpu")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.allow = {"warmpu"}; })),
               AllOf(HasSubstr("'warmpu'"), HasSubstr("'warmup'")));
   EXPECT_EQ(refusal(changed([](RunConfig& c) { c.train.allow = {"warmup", "tokenizer"}; })), "");

@@ -211,16 +211,59 @@ TEST(Run, SplitAtEveryStepIsTheUninterruptedRun) {
 TEST(Run, FewerRanksEachTimeLoseAndRepeatNoSample) {
   const auto world = test::mpi().make_world_group();
   const SharedFolder folder(*world);
-  const RunConfig reference = tiny_run(folder.path(), "alone", 12);
-  run_alone(reference, *world);
-  RunConfig shrinking = tiny_run(folder.path(), "shrinking", 12);
-  for (int64_t ranks = world->size(), steps = 4; ranks >= 1; --ranks, steps += 4) {
-    const auto group = test::mpi().make_group(world->rank() < ranks ? 0 : 1);
-    shrinking.train.steps = ranks == 1 ? 12 : steps;
-    if (world->rank() < ranks) run(shrinking, *group);
-    world->barrier();
+  for (const char* order : {"shuffled", "streams"}) {
+    RunConfig reference = tiny_run(folder.path(), std::string("alone-") + order, 12),
+              shrinking = tiny_run(folder.path(), std::string("shrinking-") + order, 12);
+    reference.data.order = shrinking.data.order = order;  // in streams, rows go to other ranks, state and all
+    run_alone(reference, *world);
+    for (int64_t ranks = world->size(), steps = 4; ranks >= 1; --ranks, steps += 4) {
+      const auto group = test::mpi().make_group(world->rank() < ranks ? 0 : 1);
+      shrinking.train.steps = ranks == 1 ? 12 : steps;
+      if (world->rank() < ranks) run(shrinking, *group);
+      world->barrier();
+    }
+    expect_same_function(shrinking, reference);
   }
-  expect_same_function(shrinking, reference);
+}
+
+/// Steps over pieces of a stream, which carry their state, see what one step over the whole stream sees.
+TEST(Run, PiecesOfAStreamHaveTheLossOfTheStream) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  constexpr int64_t kPieces = 6;
+  const auto configured = [&](const char* name, int64_t steps, int64_t length) {
+    RunConfig config = tiny_run(folder.path(), name, steps);
+    config.model.dropout = config.model.embedding_dropout = config.model.head_dropout = 0;
+    config.optimizer.lr = 0;
+    config.schedule.warmup = 0;
+    config.train.global_batch = 1;
+    config.train.length = length;
+    config.data.order = "streams";
+    return config;
+  };
+  const RunConfig whole = configured("whole", 1, kPieces * 12), pieces = configured("pieces", kPieces, 12);
+  for (const RunConfig& config : {whole, pieces}) run_alone(config, *group);
+  const std::vector<double> expected = test::metric(whole.train.run_dir, "loss"),
+                            found = test::metric(pieces.train.run_dir, "loss");
+  ASSERT_EQ(found.size(), static_cast<size_t>(kPieces));
+  double sum = 0;
+  for (const double loss : found) sum += loss;
+  EXPECT_NEAR(sum / kPieces, expected.at(0), 1e-12);
+}
+
+TEST(Run, AStepThatIsNotFiniteLeavesNoState) {
+  const auto group = test::mpi().make_world_group();
+  const SharedFolder folder(*group);
+  RunConfig sound = tiny_run(folder.path(), "sound", 5), poisoned = tiny_run(folder.path(), "poisoned", 5);
+  for (RunConfig* config : {&sound, &poisoned}) config->data.order = "streams", config->optimizer.lr = 0;
+  PoisonedStep gradient(*group, 0);  // of the third step; what it hands on would be sound here
+  run(sound, *group);
+  run(poisoned, gradient);
+  const std::vector<double> expected = test::metric(sound.train.run_dir, "loss"),
+                            found = test::metric(poisoned.train.run_dir, "loss");
+  ASSERT_EQ(found.size(), 5u);
+  for (size_t step = 0; step < 3; ++step) EXPECT_EQ(found[step], expected[step]) << step;
+  EXPECT_GT(std::abs(found[3] - expected[3]), 1e-6);  // its rows begin anew
 }
 
 TEST(Run, GrowsFromOneRank) {

@@ -5,6 +5,7 @@
 #include "data/loader.h"
 #include "model/exchanges.h"
 #include "model/local_parameters.h"
+#include "model/row_states.h"
 #include "train/step_guard.h"
 
 namespace dm::train {
@@ -20,7 +21,10 @@ void add_pass(AxisTraffic& traffic, const model::ModelConfig& model, const RankP
   const model::Placement placement{
       .tp = place.tp, .tp_rank = place.tp_rank, .cp = place.cp, .cp_rank = place.cp_rank};
   const model::PassSize pass{rows, model::context_piece(size.length, place.cp, place.cp_rank).count()};
-  for (const model::Exchange& e : model::exchanges(model, placement, pass, /*backward=*/true)) {
+  std::vector<model::Exchange> exchanges = model::exchanges(model, placement, pass, /*backward=*/true);
+  if (size.streams)
+    for (model::Exchange& e : model::exchanges_of_rows(model, placement, rows)) exchanges.push_back(e);
+  for (const model::Exchange& e : exchanges) {
     const DType dtype = e.element == Element::activation ? size.activations
                         : e.element == Element::weight   ? size.weights
                                                          : DType::i32;

@@ -33,6 +33,7 @@ struct StepSize {
   DType weights = DType::f32;
   DType activations = DType::f32;
   int64_t bucket_bytes = kBucketBytes;
+  bool streams = false;  // rows carry their state from step to step
 };
 
 /// Rows of the global batch that the ranks of place.dp_rank work on.
