@@ -6,11 +6,11 @@
 #include <sstream>
 
 #include "core/log.h"
-#include "core/parallel.h"
 #include "core/process.h"
-#include "kernels/device/device.h"
+#include "kernels/device/card_rates.h"
 #include "kernels/device/gpu.h"
 #include "model/cost.h"
+#include "train/device_name.h"
 
 namespace dm::train {
 namespace {
@@ -22,12 +22,13 @@ std::optional<int64_t> step_of_metrics_line(std::string_view line) {
   return json["step"].get<int64_t>() + (json.contains("eval") ? 1 : 0);
 }
 
-/// Operations a second that MFU is a share of, of one rank: as told, else those of the GPUs that this program
-/// is built for. Of a CPU nothing is known.
-double peak_flops(const TrainConfig& config) {
+/// Operations a second that MFU is a share of, of one rank: as told, else the card's. Of CPUs and other cards
+/// nothing is known.
+double peak_flops(const TrainConfig& config, const std::string& device) {
   if (config.peak_tflops > 0) return config.peak_tflops * 1e12;
-  if (config.device != "cuda") return std::numeric_limits<double>::quiet_NaN();
-  return activation_type(config) == at::kBFloat16 ? 989e12 : 67e12;  // Hopper, SXM
+  const kernels::CardRates* const card = kernels::card_rates(device);
+  if (card == nullptr) return std::numeric_limits<double>::quiet_NaN();
+  return (activation_type(config) == at::kBFloat16 ? card->peak_bf16_tflops : card->peak_float_tflops) * 1e12;
 }
 
 Attempt facts_of(const RunConfig& config, const Progress& resumed, int64_t ranks) {
@@ -36,15 +37,13 @@ Attempt facts_of(const RunConfig& config, const Progress& resumed, int64_t ranks
   attempt.step = resumed.step, attempt.seconds = resumed.seconds;
   attempt.ranks = ranks;
   attempt.host = process_identity().host;
-  attempt.device = config.train.device == "cuda"
-                       ? kernels::cuda_devices().front().name
-                       : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  attempt.device = device_name(config.train.device == "cuda");
   attempt.program = program_version();
   attempt.total_steps = config.total_steps(), attempt.minutes = config.train.minutes;
   attempt.log_every = config.train.log_every;
   attempt.tokens_per_step = config.tokens_per_step();
   attempt.flops_per_token = cost.forward_flops + cost.backward_flops;
-  attempt.peak_flops = peak_flops(config.train) * static_cast<double>(ranks);
+  attempt.peak_flops = peak_flops(config.train, attempt.device) * static_cast<double>(ranks);
   attempt.config = RunConfig(config).table().to_json();
   return attempt;
 }

@@ -22,6 +22,7 @@ model::ModelConfig small(const std::string& mixer, const std::string& pattern) {
 StepBenchConfig few() {
   StepBenchConfig config;
   config.rows = 2, config.length = 33, config.document_tokens = 10, config.repetitions = 1;
+  config.tflops = 790, config.terabytes = 3;
   return config;
 }
 
@@ -55,6 +56,14 @@ TEST(OpsBenchTest, FloorsAreThoseOfTheCostModel) {
   const model::StageCost head = model::model_cost(config).head;
   const double us = 66 * std::max(head.forward_flops / 790, head.forward_bytes / 3.0) / 1e6;
   EXPECT_DOUBLE_EQ(result.operations.back().floor_forward_us, us);
+}
+
+TEST(OpsBenchTest, WithoutRatesThereAreNoFloors) {
+  StepBenchConfig config = few();
+  config.terabytes = 0;
+  const Json json = bench_ops(small("mamba2", "D"), config).json();
+  EXPECT_THAT(json["missing"].get<std::string>(), testing::HasSubstr("give --terabytes"));
+  for (const Json& operation : json["operations"]) EXPECT_FALSE(operation.contains("percent_of_floor"));
 }
 
 TEST(OpsBenchTest, RefusesAModelWithoutAMixer) {

@@ -5,11 +5,11 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/parallel.h"
-#include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
 #include "model/language_model.h"
+#include "train/bench/floor.h"
 #include "train/bench/quantile.h"
+#include "train/device_name.h"
 #include "train/stopwatch.h"
 
 namespace dm::train {
@@ -48,8 +48,9 @@ DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const Ste
   if (gpu) kernels::use_gpu(0);
   const c10::InferenceMode no_gradients;
   DecodeBenchResult result;
-  result.device = gpu ? kernels::cuda_devices().front().name
-                      : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  result.device = device_name(gpu);
+  const BenchRates rates = bench_rates(config, result.device);
+  result.missing = rates.missing;
   result.parameters = model::parameter_count(model_config);
   result.streams = config.rows;
   const model::LanguageModel model(model_config, initial_parameters(model_config, at::Device(config.device)),
@@ -60,12 +61,14 @@ DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const Ste
   const auto step = [&] { ids = decoder.step(ids).argmax(-1); };
   for (int i = 0; i < 5; ++i) step();
   std::vector<double> times;
-  for (int64_t i = 0; i < 10 * config.repetitions; ++i) {
+  // Tokens are fed back on the device, so that the host need not wait for each.
+  constexpr int kTogether = 10;
+  for (int64_t i = 0; i < config.repetitions; ++i) {
     kernels::wait_for_gpu();
     const Stopwatch time;
-    step();
+    for (int j = 0; j < kTogether; ++j) step();
     kernels::wait_for_gpu();
-    times.push_back(time.seconds() * 1e3);
+    times.push_back(time.seconds() * 1e3 / kTogether);
   }
   std::sort(times.begin(), times.end());
   result.median_ms = quantile(times, 0.5), result.p10_ms = quantile(times, 0.1);
@@ -74,9 +77,11 @@ DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const Ste
   result.tokens_per_second = streams / result.median_ms * 1e3;
   result.weight_bytes = weight_bytes(model_config, half ? 2 : 4, config.rows);
   result.state_bytes = decoder.state_bytes();
-  result.floor_tokens_per_second =
-      streams * config.terabytes * 1e12 / static_cast<double>(result.weight_bytes + 2 * result.state_bytes);
-  result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
+  if (rates.terabytes > 0) {
+    result.floor_tokens_per_second =
+        streams * rates.terabytes * 1e12 / static_cast<double>(result.weight_bytes + 2 * result.state_bytes);
+    result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
+  }
   result.graph_nodes = decoder.graph_nodes();
   result.peak_bytes = kernels::gpu_memory().peak_bytes;
   if (config.profile) result.kernels = kernels::profile_kernels(step);
@@ -93,10 +98,12 @@ Json DecodeBenchResult::json() const {
             {"tokens_per_second", tokens_per_second},
             {"weight_bytes", weight_bytes},
             {"state_bytes", state_bytes},
-            {"floor_tokens_per_second", floor_tokens_per_second},
-            {"share_of_floor", share_of_floor},
             {"graph_nodes", graph_nodes},
             {"peak_gib", static_cast<double>(peak_bytes) / (1 << 30)}};
+  if (floor_tokens_per_second > 0)
+    json["floor_tokens_per_second"] = floor_tokens_per_second, json["share_of_floor"] = share_of_floor;
+  else
+    json["missing"] = missing;
   for (const kernels::KernelTime& kernel : kernels)
     json["kernels"].push_back({{"name", kernel.name}, {"calls", kernel.calls}, {"us", kernel.microseconds}});
   return json;

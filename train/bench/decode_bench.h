@@ -14,8 +14,9 @@ struct DecodeBenchResult {
   double tokens_per_second = 0;                  // of all streams together
   int64_t weight_bytes = 0;                      // read in a step
   int64_t state_bytes = 0;                       // read and written in a step
-  double floor_tokens_per_second = 0;
+  double floor_tokens_per_second = 0;            // 0: not known, and `missing` says why
   double share_of_floor = 0;
+  std::string missing;
   int64_t graph_nodes = 0;
   int64_t peak_bytes = 0;
   std::vector<kernels::KernelTime> kernels;
@@ -23,7 +24,7 @@ struct DecodeBenchResult {
   Json json() const;
 };
 
-/// Of `config` device, compute, rows (texts side by side), repetitions (timed steps are ten times as many),
+/// Of `config` device, compute, rows (texts side by side), repetitions (of ten steps, timed together),
 /// profile and terabytes are obeyed. The most likely token of every text is fed back, on the device.
 DecodeBenchResult bench_decode(const model::ModelConfig& model, const StepBenchConfig& config);
 

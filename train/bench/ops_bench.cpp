@@ -7,10 +7,8 @@
 #include <functional>
 
 #include "core/error.h"
-#include "core/parallel.h"
 #include "kernels/conv/causal_conv.h"
 #include "kernels/cross_entropy/cross_entropy.h"
-#include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gated_norm/gated_norm.h"
@@ -20,7 +18,9 @@
 #include "kernels/ssd/ssd.h"
 #include "model/cost.h"
 #include "model/language_model.h"
+#include "train/bench/floor.h"
 #include "train/bench/quantile.h"
+#include "train/device_name.h"
 #include "train/stopwatch.h"
 
 namespace dm::train {
@@ -235,10 +235,10 @@ OperationTime time_of(const Operation& operation, const StepBenchConfig& config)
 }
 
 /// Adds the floors of the stage of that name, if there is one.
-void add_floor(OperationTime& operation, const model::ModelCost& cost, const StepBenchConfig& config) {
-  const auto tokens = static_cast<double>(config.rows * config.length);
+void add_floor(OperationTime& operation, const model::ModelCost& cost, double tokens,
+               const BenchRates& rates) {
   const auto us = [&](double flops, double bytes) {
-    return tokens * std::max(flops / config.tflops, bytes / config.terabytes) / 1e6;
+    return rates.microseconds(tokens * flops, tokens * bytes);
   };
   const auto add = [&](const model::StageCost& stage) {
     operation.floor_forward_us = us(stage.forward_flops, stage.forward_bytes);
@@ -259,13 +259,14 @@ OpsBenchResult bench_ops(const model::ModelConfig& model, const StepBenchConfig&
              "--compute bf16: on the CPU activations are f32");
   if (gpu) kernels::use_gpu(0);
   OpsBenchResult result;
-  result.device = gpu ? kernels::cuda_devices().front().name
-                      : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  result.device = device_name(gpu);
+  const BenchRates rates = bench_rates(config, result.device);
+  if (!rates.known()) result.missing = rates.missing;
   result.tokens = config.rows * config.length;
   const model::ModelCost cost = model::model_cost(model);
   for (const Operation& operation : Operations(model, config).all()) {
     result.operations.push_back(time_of(operation, config));
-    add_floor(result.operations.back(), cost, config);
+    if (rates.known()) add_floor(result.operations.back(), cost, static_cast<double>(result.tokens), rates);
   }
   return result;
 }
@@ -280,6 +281,7 @@ Json OperationTime::json() const {
 
 Json OpsBenchResult::json() const {
   Json json{{"device", device}, {"tokens", tokens}};
+  if (!missing.empty()) json["missing"] = missing;
   for (const OperationTime& operation : operations) json["operations"].push_back(operation.json());
   return json;
 }

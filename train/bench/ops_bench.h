@@ -13,12 +13,13 @@ namespace dm::train {
 struct OperationTime {
   std::string name;  // a stage of the cost model: "conv"
   double forward_us = 0, backward_us = 0;
-  double floor_forward_us = 0, floor_backward_us = 0;  // 0: the cost model has none
+  double floor_forward_us = 0, floor_backward_us = 0;  // 0: the cost model has none, or it is not known
   Json json() const;
 };
 
 struct OpsBenchResult {
   std::string device;
+  std::string missing;  // why there are no floors
   int64_t tokens = 0;
   std::vector<OperationTime> operations;
   Json json() const;

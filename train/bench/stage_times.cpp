@@ -39,9 +39,9 @@ constexpr Rule kRules[] = {
 
 class Floors {
  public:
-  Floors(const model::ModelConfig& model, const StepBenchConfig& config)
+  Floors(const model::ModelConfig& model, const StepBenchConfig& config, const BenchRates& rates)
       : cost_(model::model_cost(model)),
-        config_(config),
+        rates_(rates),
         tokens_(static_cast<double>(config.rows * config.length)) {}
 
   double microseconds(const Rule& rule) const {
@@ -65,19 +65,18 @@ class Floors {
   }
 
  private:
-  double time(double flops, double bytes) const {
-    return std::max(flops / config_.tflops, bytes / config_.terabytes) / 1e6;
-  }
+  double time(double flops, double bytes) const { return rates_.microseconds(flops, bytes); }
   model::ModelCost cost_;
-  const StepBenchConfig& config_;
+  const BenchRates& rates_;
   double tokens_;
 };
 
 }  // namespace
 
 std::vector<StageTime> stage_times(const std::vector<kernels::KernelTime>& kernels,
-                                   const model::ModelConfig& model, const StepBenchConfig& config) {
-  const Floors floors(model, config);
+                                   const model::ModelConfig& model, const StepBenchConfig& config,
+                                   const BenchRates& rates) {
+  const Floors floors(model, config, rates);
   std::map<std::string, StageTime> stages;
   for (const kernels::KernelTime& kernel : kernels) {
     const Rule* const rule = std::find_if(std::begin(kRules), std::end(kRules), [&](const Rule& r) {
@@ -89,7 +88,7 @@ std::vector<StageTime> stage_times(const std::vector<kernels::KernelTime>& kerne
     stage.stage = name;
     stage.calls += kernel.calls;
     stage.microseconds += kernel.microseconds;
-    if (known) stage.floor_microseconds = floors.microseconds(*rule);
+    if (known && rates.known()) stage.floor_microseconds = floors.microseconds(*rule);
   }
   std::vector<StageTime> result;
   for (const auto& [name, stage] : stages) result.push_back(stage);

@@ -6,7 +6,7 @@
 
 #include "core/json.h"
 #include "kernels/device/profile.h"
-#include "train/bench/step_bench.h"
+#include "train/bench/floor.h"
 
 namespace dm::train {
 
@@ -14,12 +14,13 @@ struct StageTime {
   std::string stage;  // "conv forward"; "everything else" for kernels that no stage names
   int64_t calls = 0;
   double microseconds = 0;
-  double floor_microseconds = 0;  // the stage once, whatever is computed again; 0 where there is none
+  double floor_microseconds = 0;  // the stage once, whatever is computed again; 0: none, or not known
   Json json() const;
 };
 
 /// Longest first.
 std::vector<StageTime> stage_times(const std::vector<kernels::KernelTime>& kernels,
-                                   const model::ModelConfig& model, const StepBenchConfig& config);
+                                   const model::ModelConfig& model, const StepBenchConfig& config,
+                                   const BenchRates& rates);
 
 }  // namespace dm::train

@@ -6,13 +6,13 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/parallel.h"
 #include "core/rng.h"
-#include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
 #include "model/cost.h"
+#include "train/bench/floor.h"
 #include "train/bench/quantile.h"
 #include "train/bench/stage_times.h"
+#include "train/device_name.h"
 #include "train/gpu_memory.h"
 #include "train/step_runner.h"
 #include "train/stopwatch.h"
@@ -40,34 +40,15 @@ data::Batch random_batch(const model::ModelConfig& model, const StepBenchConfig&
   return batch;
 }
 
-}  // namespace
-
-double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchConfig& config) {
-  const model::ModelCost cost = model::model_cost(model);
-  const auto seconds = [&](double flops, double bytes) {
-    return std::max(flops / (config.tflops * 1e12), bytes / (config.terabytes * 1e12));
-  };
-  const auto stage_seconds = [&](const model::StageCost& stage) {
-    return seconds(stage.forward_flops, stage.forward_bytes) +
-           seconds(stage.backward_flops, stage.backward_bytes);
-  };
-  double a_token = stage_seconds(cost.head);
-  for (const model::LayerCost& layer : cost.layers)
-    for (const model::StageCost& stage : layer.stages) a_token += stage_seconds(stage);
-  const auto tokens = static_cast<double>(config.rows * config.length);
-  return tokens / (tokens * a_token + seconds(0, cost.optimizer_bytes));
-}
-
-namespace {
-
 StepBenchResult measured(const model::ModelConfig& model_config, const StepBenchConfig& config,
                          const Groups& groups) {
   const bool gpu = config.device == "cuda";
   DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
              "--compute bf16: on the CPU activations are f32");
   StepBenchResult result;
-  result.device = gpu ? kernels::cuda_devices().front().name
-                      : fmt::format("CPU, {} thread{}", threads(), threads() == 1 ? "" : "s");
+  result.device = device_name(gpu);
+  const BenchRates rates = bench_rates(config, result.device);
+  result.missing = rates.missing;
   result.parameters = model::parameter_count(model_config);
 
   const int64_t rows_at_once = config.micro_rows > 0 ? std::min(config.micro_rows, config.rows) : config.rows;
@@ -116,18 +97,22 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   result.median_ms = quantile(times, 0.5), result.p10_ms = quantile(times, 0.1);
   result.p90_ms = quantile(times, 0.9);
   result.tokens_per_second = tokens / result.median_ms * 1e3;
-  result.floor_tokens_per_second = floor_tokens_per_second(model_config, config);
-  result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
-  const model::StageCost cost = model::model_cost(model_config).total();
-  const double peak = config.peak_tflops * 1e12;
-  result.mfu_6n = 6.0 * static_cast<double>(result.parameters) * result.tokens_per_second / peak;
-  result.mfu = (cost.forward_flops + cost.backward_flops) * result.tokens_per_second / peak;
+  if (rates.known()) {
+    result.floor_tokens_per_second = floor_tokens_per_second(model_config, config, rates);
+    result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
+  }
+  if (rates.peak_tflops > 0) {
+    const model::StageCost cost = model::model_cost(model_config).total();
+    const double peak = rates.peak_tflops * 1e12;
+    result.mfu_6n = 6.0 * static_cast<double>(result.parameters) * result.tokens_per_second / peak;
+    result.mfu = (cost.forward_flops + cost.backward_flops) * result.tokens_per_second / peak;
+  }
   const kernels::GpuMemory memory = kernels::gpu_memory();
   result.peak_bytes = memory.peak_bytes, result.reserved_bytes = memory.reserved_bytes;
   result.graph_nodes = runner.passes().graph_nodes();
   if (config.profile) {
     result.kernels = kernels::profile_kernels([&] { step(0); });
-    for (const StageTime& stage : stage_times(result.kernels, model_config, config))
+    for (const StageTime& stage : stage_times(result.kernels, model_config, config, rates))
       result.stages.push_back(stage.json());
   }
   return result;
@@ -154,10 +139,6 @@ Json StepBenchResult::json() const {
             {"p10_ms", p10_ms},
             {"p90_ms", p90_ms},
             {"tokens_per_second", tokens_per_second},
-            {"floor_tokens_per_second", floor_tokens_per_second},
-            {"share_of_floor", share_of_floor},
-            {"mfu_6n", mfu_6n},
-            {"mfu", mfu},
             {"first_step_s", first_step_s},
             {"peak_gib", static_cast<double>(peak_bytes) / (1 << 30)},
             {"predicted_gib", memory.total() / (1 << 30)},
@@ -170,6 +151,10 @@ Json StepBenchResult::json() const {
             {"reduce_exposed_ms", reduce_exposed_ms},
             {"gather_ms", gather_ms},
             {"loss", loss}};
+  if (floor_tokens_per_second > 0)
+    json["floor_tokens_per_second"] = floor_tokens_per_second, json["share_of_floor"] = share_of_floor;
+  if (mfu > 0) json["mfu_6n"] = mfu_6n, json["mfu"] = mfu;
+  if (!missing.empty()) json["missing"] = missing;
   for (const model::MemoryPart& part : memory.parts)
     json["predicted_memory_gib"][part.name] = part.bytes / (1 << 30);
   if (!stages.empty()) json["stages"] = stages;

@@ -25,9 +25,9 @@ struct StepBenchConfig {
   int64_t repetitions = 30;
   bool graph = true;
   bool profile = false;
-  double tflops = 790;
-  double terabytes = 3.0;
-  double peak_tflops = 989;
+  double tflops = 0;
+  double terabytes = 0;
+  double peak_tflops = 0;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& v) {
@@ -42,12 +42,12 @@ struct StepBenchConfig {
     v("repetitions", self.repetitions, "steps timed, after three of warm-up", Range{1, 1e6});
     v("graph", self.graph, "record micro-steps as CUDA graphs");
     v("profile", self.profile, "also list the kernels of one step");
-    v("tflops", self.tflops, "arithmetic of the floor, 10^12 operations a second (H100, H200: 790 measured)",
-      Range{1e-3, 1e6});
-    v("terabytes", self.terabytes,
-      "memory traffic of the floor, 10^12 bytes a second (measured: 3.0 on an H100, 4.3 on an H200)",
-      Range{1e-3, 1e6});
-    v("peak_tflops", self.peak_tflops, "what MFU is a share of (H100, H200: 989 in bf16)", Range{1e-3, 1e6});
+    v("tflops", self.tflops,
+      "arithmetic of the floor, 10^12 operations a second; 0: as measured on the card, no floor on others",
+      Range{0, 1e6});
+    v("terabytes", self.terabytes, "memory traffic of the floor, 10^12 bytes a second; 0: likewise",
+      Range{0, 1e6});
+    v("peak_tflops", self.peak_tflops, "what MFU is a share of; 0: the card's data sheet", Range{0, 1e6});
   }
 };
 
@@ -56,10 +56,11 @@ struct StepBenchResult {
   int64_t parameters = 0;
   double median_ms = 0, p10_ms = 0, p90_ms = 0;
   double tokens_per_second = 0;
-  double floor_tokens_per_second = 0;
+  double floor_tokens_per_second = 0;  // 0: not known, as all shares, and `missing` says why
   double share_of_floor = 0;
-  double mfu_6n = 0;         // 6 operations a parameter and token, over peak_tflops
-  double mfu = 0;            // operations of the cost model, over peak_tflops
+  double mfu_6n = 0;  // 6 operations a parameter and token, over peak_tflops
+  double mfu = 0;     // operations of the cost model, over peak_tflops
+  std::string missing;
   double first_step_s = 0;   // of the first step alone, preparation included
   int64_t peak_bytes = 0;    // of the GPU's memory, held by tensors
   model::MemoryNeed memory;  // predicted
@@ -79,8 +80,5 @@ struct StepBenchResult {
 /// All ranks call it together; the GPU of each is in use already.
 StepBenchResult bench_step(const model::ModelConfig& model, const StepBenchConfig& config,
                            const Groups& groups);
-
-/// Tokens a second when every stage takes the longer of its two times, the optimizer's bytes once a step.
-double floor_tokens_per_second(const model::ModelConfig& model, const StepBenchConfig& config);
 
 }  // namespace dm::train

@@ -7,17 +7,18 @@
 
 #include "core/fields.h"
 #include "core/traffic.h"
+#include "kernels/device/card_rates.h"
 #include "train/plan/failures.h"
 
 namespace dm::train {
 
 struct Cluster {
-  std::string gpu = "NVIDIA H100 80GB HBM3";
+  std::string gpu{kernels::kH100.card};
   int64_t gpus_per_node = 8;
   double memory_gib = 79;
   double memory_usable = 0.95;
-  double tflops = 790;
-  double terabytes = 3.0;
+  double tflops = kernels::kH100.product_tflops;
+  double terabytes = kernels::kH100.copy_terabytes;
   double share_products = 0.93;
   double share_residual = 0.96;
   double share_conv = 0.52;

@@ -2,7 +2,8 @@
 //
 //   ssd_cuda_check            every case; exit code 0 if all pass, 77 where there is no GPU
 //   ssd_cuda_check --quick    the short cases only, for compute-sanitizer
-//   ssd_cuda_check --time     times instead, as JSON lines
+//   ssd_cuda_check --drift    the state after 64 Ki tokens; some 20 GB of memory on the host, a minute of 8
+//   cores ssd_cuda_check --time     times instead, as JSON lines
 
 #include <algorithm>
 #include <array>
@@ -12,6 +13,7 @@
 #include <functional>
 
 #include "kernels/ssd/cuda/fast.cuh"
+#include "tests/kernels/cuda/ssd_drift.h"
 #include "tests/kernels/cuda/ssd_run.cuh"
 
 namespace dm::test {
@@ -284,6 +286,7 @@ int main(int count, char** arguments) {
   require_cuda(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
   cudaStream_t stream;
   require_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  if (option == "--drift") return report_drift(stream) ? 0 : 1;
   if (option != "--time") return check_all(option == "--quick", stream);
   for (const SsdShape& shape : {SsdShape{8, 2048, 64, 32, 2, 128},
                                 {16, 2048, 48, 32, 2, 128},

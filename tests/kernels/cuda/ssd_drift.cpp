@@ -1,0 +1,71 @@
+#include "tests/kernels/cuda/ssd_drift.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "tests/kernels/cuda/ssd_run.cuh"
+
+namespace dm::test {
+namespace {
+
+using kernels::cuda::SsdPath;
+
+constexpr int64_t kEnd = 1024;  // tokens that the errors at the end are of
+// What one result may be off, however long the row: as far as Triton's kernels are after 1,024 tokens, 1.5
+// times.
+constexpr double kBar = 1.5 * 1.95e-3;
+
+/// Relative L2 distance over elements [begin, end).
+double distance(const std::vector<float>& got, const std::vector<double>& truth, size_t begin, size_t end) {
+  double difference = 0, norm = 0;
+  for (size_t i = begin; i < end; ++i) {
+    difference += (got[i] - truth[i]) * (got[i] - truth[i]);
+    norm += truth[i] * truth[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+bool accepted(double error) { return error <= kBar; }
+
+}  // namespace
+
+bool report_drift(cudaStream_t stream) {
+  struct Decay {
+    const char* name;
+    float a, step;  // 0: drawn as a mixer has them
+  };
+  bool good = true;
+  for (const Decay& decay :
+       {Decay{"as a model's", 0, 0}, Decay{"a Δ = -1e-7, nothing is forgotten", -1e-5f, 1e-2f}})
+    for (const int64_t length : {1024, 8192, 65536}) {
+      SsdCase spec{"drift", {1, length, 8, 32, 2, 128}};
+      spec.decay = decay.a, spec.step = decay.step;
+      spec.states = true;
+      const SsdProblem problem(spec);
+      const SsdResults<double> truth = recurrence(problem);
+      for (const SsdPath path : {SsdPath::kFast, SsdPath::kPlain}) {
+        const SsdRun run(problem, path, stream);
+        run.poison();
+        run.forward();
+        run.backward();
+        const SsdResults<float> got = run.results();
+        // What has come the whole way: forwards to the end, the gradient to the beginning.
+        const size_t end = static_cast<size_t>(kEnd * 8 * 32);
+        const double state = distance(got.final_state, truth.final_state, 0, got.final_state.size()),
+                     y = distance(got.y, truth.y, got.y.size() - end, got.y.size()),
+                     dstate =
+                         distance(got.dinitial_state, truth.dinitial_state, 0, got.dinitial_state.size()),
+                     dx = distance(got.dx, truth.dx, 0, end);
+        const bool one = accepted(state) && accepted(y) && accepted(dstate) && accepted(dx);
+        good = good && one;
+        std::printf(
+            "%s, %ld tokens, states kept in %s: final state %.2e, last y %.2e, dS0 %.2e, first dx %.2e%s\n",
+            decay.name, long(length), path == SsdPath::kFast ? "bf16" : "f32", state, y, dstate, dx,
+            one ? "" : "  WRONG");
+        std::fflush(stdout);
+      }
+    }
+  return good;
+}
+
+}  // namespace dm::test
