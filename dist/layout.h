@@ -14,6 +14,7 @@ struct LayoutConfig {
   int64_t cp = 1;
   int64_t tp = 1;
   int64_t dp_shard = 0;
+  int64_t zero = 1;
   std::string comm = "auto";
 
   template <class Self, class Visitor>
@@ -25,6 +26,10 @@ struct LayoutConfig {
     v("dp_shard", self.dp_shard,
       "ranks that weights and moments are cut over, and copied between groups of so many; 0: all of dp x cp",
       Range{0, 1e6}, Affects::speed);
+    v("zero", self.zero,
+      "stage of ZeRO: 1 cuts the optimizer's state over the ranks; 2 the gradients as well, which are then "
+      "exchanged after every micro-step",
+      Range{1, 2}, Affects::speed);
     v("comm", self.comm,
       "what moves tensors between GPUs: NCCL, or MPI through host memory; auto: NCCL. CPUs take MPI",
       Choices{{"auto", "nccl", "mpi"}}, Affects::speed);

@@ -84,6 +84,8 @@ class BenchCommand final : public Command {
         if (environment.rank() == 0) report(result);
         return ExitCode::ok;
       });
+    DM_REQUIRE(layout_.zero == 1, ExitCode::usage,
+               "--zero {}: bench measures steps of stage 1 only; leave it out", layout_.zero);
     if (options_.what == "step" || options_.what == "exchange")
       return run_with_ranks(invocation, [&](dist::Environment& environment) {
         use_threads(options_.threads, environment.local_world());

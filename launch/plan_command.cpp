@@ -183,7 +183,8 @@ class PlanCommand final : public Command {
                              .micro_batch = run.micro_batch,
                              .weights = DType::f32,
                              .activations = run.compute == "f32" ? DType::f32 : DType::bf16,
-                             .bucket_bytes = train::bucket_bytes(run)}});
+                             .bucket_bytes = train::bucket_bytes(run),
+                             .zero = config_.layout.zero}});
     if (options_.as_given) {
       const dist::Mesh mesh = dist::make_mesh(config_.layout, gpus, std::min(gpus, cluster.gpus_per_node));
       return {planner.plan(mesh.size(dist::Axis::dp), mesh.size(dist::Axis::cp), mesh.size(dist::Axis::tp),

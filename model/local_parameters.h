@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -60,7 +61,10 @@ void copy_to_whole(const LocalParameter& local, const at::Tensor& values, at::Te
 /// This adds the parts up, in rank order, in one exchange; every place then has the whole gradient.
 class SharedGradients {
  public:
-  SharedGradients(const ModelConfig& config, const Placement& placement);
+  SharedGradients(const ModelConfig& config, const Placement& placement)
+      : SharedGradients(config, placement, 0, std::numeric_limits<int64_t>::max()) {}
+  /// Of the parameters of depth [begin, end) alone.
+  SharedGradients(const ModelConfig& config, const Placement& placement, int64_t begin, int64_t end);
   /// Elements of one exchange, the same on all tensor ranks; 0 with tp = 1, and then nothing is exchanged.
   int64_t count() const { return count_; }
   /// `gradients`: every local parameter's, by name, contiguous, of one dtype and device. They are partial

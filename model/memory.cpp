@@ -89,7 +89,8 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   }
   const double ends = own * (h + e * d) + 13;  // the embedding and the final norm, ids, documents, mask
   const double logits = std::min(kLogitBytes, tokens * e * static_cast<double>(config.vocab_size));
-  MemoryNeed need{{{"weights", 4 * parameters}, {"gradients", 4 * parameters}, {"moments", 8 * owned}}};
+  const double gradients = part.gradients > 0 ? static_cast<double>(part.gradients) : parameters;
+  MemoryNeed need{{{"weights", 4 * parameters}, {"gradients", 4 * gradients}, {"moments", 8 * owned}}};
   // Alone they are the weights and gradients themselves.
   if (part.owners > 1) need.parts.push_back({"owned pieces", 8 * owned});
   need.parts.push_back({"copies for products", copied_bytes(config, part.parameters, activation_bytes)});

@@ -29,9 +29,10 @@ MemoryNeed training_memory(const ModelConfig& config, int64_t rows, int64_t leng
 /// What of a model one of several ranks has.
 struct HeldPart {
   const std::vector<LocalParameter>& parameters;
-  double share;    // of the layers' elements
-  int64_t tp = 1;  // ranks that share the tokens between layers
-  int64_t owners;  // ranks that the optimizer's state of the parameters is cut over
+  double share;           // of the layers' elements
+  int64_t tp = 1;         // ranks that share the tokens between layers
+  int64_t owners;         // ranks that the optimizer's state of the parameters is cut over
+  int64_t gradients = 0;  // elements of their buffers, where these do not hold all of them
 };
 /// The same for such a rank, of which `length` is its piece of the rows.
 MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int64_t rows, int64_t length,

@@ -9,7 +9,8 @@
 
 namespace dm::model {
 
-SharedGradients::SharedGradients(const ModelConfig& config, const Placement& placement)
+SharedGradients::SharedGradients(const ModelConfig& config, const Placement& placement, int64_t begin,
+                                 int64_t end)
     : tensor_(placement.tensor) {
   // Every rank goes through the pieces of all, so that all give an element the same slot.
   std::map<std::pair<std::string, std::vector<int64_t>>, int64_t> slots;
@@ -18,7 +19,7 @@ SharedGradients::SharedGradients(const ModelConfig& config, const Placement& pla
     other.tp_rank = rank;
     for (const LocalParameter& local : local_parameters(config, other))
       for (const ParameterPiece& piece : local.pieces) {
-        if (piece.places == 1) continue;
+        if (piece.places == 1 || local.info.depth < begin || local.info.depth >= end) continue;
         const auto [slot, added] = slots.try_emplace({local.info.name, piece.begin}, count_);
         if (added) count_ += piece.count();
         if (rank == placement.tp_rank)

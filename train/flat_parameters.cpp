@@ -36,11 +36,13 @@ at::ScalarType scalar_type(DType dtype) {
 }
 
 FlatParameters::FlatParameters(std::vector<model::LocalParameter> parameters, DType dtype, Collectives& group,
-                               at::Device device, int64_t bucket_bytes)
+                               at::Device device, int64_t bucket_bytes, int64_t zero)
     : parameters_(std::move(parameters)),
       dtype_(dtype),
       group_(group),
-      layout_(flat_layout(parameters_, size_bytes(dtype), group.size(), bucket_bytes)),
+      layout_(flat_layout(parameters_, size_bytes(dtype), group.size(), bucket_bytes,
+                          scatters(zero, group.size()))),
+      scattered_(scatters(zero, group.size())),
       gather_begun_(!device.is_cpu()),
       gathered_(!device.is_cpu()) {
   DM_CHECK(device.is_cpu() || dtype == DType::f32, "{} weights on {}", name(dtype), device.str());
@@ -51,15 +53,19 @@ FlatParameters::FlatParameters(std::vector<model::LocalParameter> parameters, DT
 void FlatParameters::allocate(at::Device device) {
   const auto options = at::TensorOptions().dtype(scalar_type(dtype_)).device(device);
   weights_ = at::zeros({layout_.flat_count}, options);
-  gradients_ = at::zeros_like(weights_);
+  gradients_ = at::zeros({layout_.gradient_count}, options);
+  if (scattered_) arrived_ = at::empty({layout_.widest_piece()}, options);
   const bool alone = group_.size() == 1;
   owned_weights_ = alone ? weights_ : at::zeros({layout_.owned_count}, options);
   owned_gradients_ = alone ? gradients_ : at::zeros({layout_.owned_count}, options);
+  auto bucket = layout_.buckets.begin();
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const int64_t count = parameters_[i].count();
+    const int64_t count = parameters_[i].count(), begin = layout_.offsets[i];
+    while (bucket + 1 != layout_.buckets.end() && begin >= (bucket + 1)->begin) ++bucket;
+    gradient_offsets_.push_back(bucket->gradient + begin - bucket->begin);
     at::Tensor leaf = weights_.narrow(0, layout_.offsets[i], count).view(parameters_[i].shape).detach();
     leaf.set_requires_grad(true);
-    leaf.mutable_grad() = gradients_.narrow(0, layout_.offsets[i], count).view(parameters_[i].shape);
+    leaf.mutable_grad() = gradients_.narrow(0, gradient_offsets_[i], count).view(parameters_[i].shape);
     leaves_.emplace(parameters_[i].info.name, std::move(leaf));
   }
 }
@@ -126,16 +132,26 @@ void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed)
         .copy_(weights_.narrow(0, bucket.begin + rank() * bucket.piece, bucket.piece));
 }
 
-void FlatParameters::zero_gradients() { gradients_.zero_(); }
+void FlatParameters::zero_gradients() {
+  gradients_.zero_();
+  if (scattered_) owned_gradients_.zero_();
+}
 
 std::unique_ptr<Pending> FlatParameters::reduce(const Bucket& bucket) {
-  return group_.reduce_scatter(at(gradients_.data_ptr(), bucket.begin),
-                               at(owned_gradients_.data_ptr(), bucket.owned), bucket.piece, dtype_,
+  void* const sum = scattered_ ? arrived_.data_ptr() : at(owned_gradients_.data_ptr(), bucket.owned);
+  return group_.reduce_scatter(at(gradients_.data_ptr(), bucket.gradient), sum, bucket.piece, dtype_,
                                Reduce::sum);
+}
+
+void FlatParameters::take_in(const Bucket& bucket) {
+  const at::NoGradGuard no_gradients;
+  owned_gradients_.narrow(0, bucket.owned, bucket.piece).add_(arrived_.narrow(0, 0, bucket.piece));
+  gradients_.narrow(0, bucket.gradient, bucket.piece * group_.size()).zero_();
 }
 
 void FlatParameters::reduce_gradients() {
   check_gradients();
+  DM_CHECK(!scattered_, "scattered gradients are not all there at once");
   std::vector<std::unique_ptr<Pending>> pending;
   for (auto bucket = layout_.buckets.rbegin(); bucket != layout_.buckets.rend(); ++bucket)
     pending.push_back(reduce(*bucket));
@@ -145,7 +161,7 @@ void FlatParameters::reduce_gradients() {
 void FlatParameters::check_gradients() const {
   for (size_t i = 0; i < parameters_.size(); ++i)
     DM_CHECK(leaves_.at(parameters_[i].info.name).grad().data_ptr() ==
-                 at(gradients_.data_ptr(), layout_.offsets[i]),
+                 at(gradients_.data_ptr(), gradient_offsets_[i]),
              "the gradient of {} left the flat buffer", parameters_[i].info.name);
 }
 
@@ -168,6 +184,14 @@ std::string FlatParameters::first_non_finite() const {
   for (const auto& parameter : parameters_)
     if (const std::string& name = parameter.info.name; !finite(leaves_.at(name).detach()))
       return fmt::format("weights of {} not finite", name);
+  if (scattered_) {  // of what this rank had to add nothing is left
+    const std::vector<Slice> owned = slices(rank());
+    for (auto slice = owned.rbegin(); slice != owned.rend(); ++slice)
+      if (!finite(owned_gradients_.narrow(0, slice->offset, slice->count())))
+        return fmt::format("the sum over the ranks of the gradient of {} not finite",
+                           parameters_[static_cast<size_t>(slice->parameter)].info.name);
+    return "its own weights and piece of the gradient finite";
+  }
   // Sums over the ranks went into the owned array; the flat buffer still holds what this rank had to add.
   for (auto parameter = parameters_.rbegin(); parameter != parameters_.rend(); ++parameter)
     if (const std::string& name = parameter->info.name; !finite(leaves_.at(name).grad()))

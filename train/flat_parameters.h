@@ -41,13 +41,14 @@ class FlatParameters {
   /// Weights and gradients are zero. `dtype` is f32 or f64 on the CPU, f32 on a GPU. Weights and the
   /// optimizer's state are cut over the ranks of `group`, which moves memory of `device` and outlives this
   /// object.
+  /// At ZeRO stage 2 (`zero`) gradients are not all there at once: see scattered().
   FlatParameters(std::vector<model::LocalParameter> parameters, DType dtype, Collectives& group,
-                 at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes);
+                 at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes, int64_t zero = 1);
 
   /// The same of parameters that are held whole.
   FlatParameters(const std::vector<model::ParameterInfo>& infos, DType dtype, Collectives& group,
-                 at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes)
-      : FlatParameters(model::whole_parameters(infos), dtype, group, device, bucket_bytes) {}
+                 at::Device device = at::kCPU, int64_t bucket_bytes = kBucketBytes, int64_t zero = 1)
+      : FlatParameters(model::whole_parameters(infos), dtype, group, device, bucket_bytes, zero) {}
 
   /// What the ranks of the group hold, each of them the same.
   const std::vector<model::LocalParameter>& parameters() const { return parameters_; }
@@ -69,6 +70,9 @@ class FlatParameters {
   /// What this rank owns, [owned_count()].
   const at::Tensor& owned_weights() const { return owned_weights_; }
   const at::Tensor& owned_gradients() const { return owned_gradients_; }
+  /// Buckets share the memory of their gradients: what reduce() brings of one has to be taken in before the
+  /// next one's is, and before a pass writes the third bucket after it.
+  bool scattered() const { return scattered_; }
 
   /// Element `index` of a flat buffer or an owned array.
   void* at(void* base, int64_t index) const { return static_cast<char*>(base) + index * size_bytes(dtype_); }
@@ -77,9 +81,12 @@ class FlatParameters {
   void initialise(const model::ModelConfig& config, uint64_t seed);
 
   void zero_gradients();
-  /// Starts to sum a bucket's gradients over the group, in rank order; the result is the owned piece. The
-  /// buffer keeps this rank's own.
+  /// Starts to sum a bucket's gradients over the group, in rank order; the result is the owned piece, or what
+  /// take_in() adds to it. The buffer keeps this rank's own.
   std::unique_ptr<Pending> reduce(const Bucket& bucket);
+  /// Where they are scattered: adds what reduce() brought to the owned piece, and clears the bucket's
+  /// gradients.
+  void take_in(const Bucket& bucket);
   /// All buckets, from the last to the first, and waits. (GradientReducer does it during the backward pass.)
   void reduce_gradients();
   /// Throws ExitCode::internal where a backward pass replaced a leaf's gradient instead of adding to it: the
@@ -106,8 +113,11 @@ class FlatParameters {
   DType dtype_;
   Collectives& group_;
   FlatLayout layout_;
+  bool scattered_;
+  std::vector<int64_t> gradient_offsets_;             // of each parameter in the buffer of gradients
   std::vector<std::pair<int64_t, int64_t>> counted_;  // ranges of the owned array whose gradients count here
-  at::Tensor weights_, gradients_;                    // [flat_count]
+  at::Tensor weights_, gradients_;                    // [flat_count], [gradient_count]
+  at::Tensor arrived_;                                // scattered: what reduce() brings of a bucket
   at::Tensor owned_weights_, owned_gradients_;        // [owned_count]; alone, the flat buffers themselves
   model::Parameters leaves_;
   Trace::Time gather_from_, gather_to_;

@@ -17,7 +17,8 @@ GradientReducer::GradientReducer(FlatParameters& parameters, Collectives* across
   for (size_t i = 0; i < parameters.buckets().size(); ++i) exchanges_.emplace_back(on_gpu_);
 }
 
-void GradientReducer::last_pass_begins() {
+void GradientReducer::pass_begins(bool last) {
+  if (!last) return;
   last_pass_ = true;
   host_pass_begin_ = Trace::now();
   pass_begin_.set();

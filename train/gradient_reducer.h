@@ -12,29 +12,23 @@
 
 #include "kernels/device/stream.h"
 #include "train/flat_parameters.h"
-#include "train/trace.h"
+#include "train/gradient_exchange.h"
 
 namespace dm::train {
 
-class GradientReducer {
+class GradientReducer final : public GradientExchange {
  public:
   /// `parameters` is cut over its own group. `across`, if given, are the ranks that own the same pieces in
   /// other groups: the owned gradients are summed over them as well. All outlive this object.
   explicit GradientReducer(FlatParameters& parameters, Collectives* across = nullptr);
 
-  /// The next backward pass is the step's last: what it completes may leave.
-  void last_pass_begins();
-  /// In a backward pass: gradients of parameters of greater depth than this are complete
-  /// (LanguageModel::watch_backward).
-  void passed(int64_t depth);
-  /// The last pass has been launched, or this rank had none in this step.
-  void finish();
-
-  /// Milliseconds in which the last step did nothing but exchange gradients. On a GPU known once the model's
-  /// stream has been waited for.
-  double exposed_ms() const;
-  /// The last step's last pass and exchanges, likewise.
-  void report(Trace& trace) const;
+  int64_t rounds() const override { return 1; }
+  /// What the last backward pass completes may leave.
+  void pass_begins(bool last) override;
+  void passed(int64_t depth) override;
+  void finish() override;
+  double exposed_ms() const override;
+  void report(Trace& trace) const override;
 
  private:
   struct Exchange {  // of one bucket

@@ -17,6 +17,9 @@ namespace {
 
 constexpr int64_t kMicroBatch = 2;  // fewer than a rank's rows, so that gradients of several passes are added
 
+/// At stage 2 every layer is a bucket, so that some share their memory.
+int64_t bucket_bytes(const ParityConfig& config) { return config.zero == 2 ? 1 : kBucketBytes; }
+
 data::Batch own_rows(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
                      const Groups& groups) {
   const int64_t begin = data::first_row(config.rows, groups.data_rank, groups.data_ranks),
@@ -120,9 +123,12 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                     {.weights = weights,
                      .activations = activations,
                      .device = device,
+                     .bucket_bytes = bucket_bytes(config),
                      .micro_batch = kMicroBatch,
                      .seed = static_cast<uint64_t>(config.seed),
-                     .streams = config.streams ? config.rows : 0},
+                     .global_rows = config.rows,
+                     .streams = config.streams,
+                     .zero = config.zero},
                     groups);
   FlatParameters& parameters = runner.parameters();
   parameters.initialise(model_config, static_cast<uint64_t>(config.seed));
@@ -154,7 +160,9 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                              .micro_batch = kMicroBatch,
                              .weights = weights,
                              .activations = dtype == "bf16" ? DType::bf16 : weights,
-                             .streams = config.streams});
+                             .bucket_bytes = bucket_bytes(config),
+                             .streams = config.streams,
+                             .zero = config.zero});
   }
   AxisTraffic counted = run.traffic;
   // How much of a cluster an adaptive softmax gathers depends on the targets in it, which no plan knows.

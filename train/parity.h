@@ -27,6 +27,7 @@ struct ParityConfig {
   double clip = 0.05;
   bool leak = false;
   bool streams = false;
+  int64_t zero = 1;
   int64_t threads = 1;
 
   template <class Self, class Visitor>
@@ -49,6 +50,8 @@ struct ParityConfig {
       "moves");
     v("streams", self.streams,
       "rows go on from step to step with the state that they carry, as --order streams has it");
+    v("zero", self.zero, "stage of ZeRO on the layouts: 1, or 2 with gradients exchanged after every pass",
+      Range{1, 2});
     v("threads", self.threads, "CPU threads a rank; 0: this host's cores shared by its ranks",
       Range{0, 4096});
   }

@@ -56,6 +56,10 @@ void RunConfig::resolve_and_validate() {
       !gpu || data.order != "streams", ExitCode::usage,
       "--order streams with --device cuda: what rows carry from step to step has been tried on CPUs only "
       "so far; give --device cpu or --order shuffled");
+  DM_REQUIRE(
+      !gpu || layout.zero == 1, ExitCode::usage,
+      "--zero {} with --device cuda: scattered gradients have been tried on CPUs only so far; give --zero 1",
+      layout.zero);
   validate(schedule, total_steps());
   DM_REQUIRE(train.eval_every == 0 || !eval.eval_data.empty(), ExitCode::usage,
              "--eval-every {} has nothing to evaluate on: give --eval-data", train.eval_every);

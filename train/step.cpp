@@ -57,7 +57,7 @@ BatchPasses::BatchPasses(model::LanguageModel& model, int64_t micro_batch, uint6
   nats_ = at::zeros({}, leaf.options().dtype(at::kDouble).requires_grad(false));
 }
 
-void BatchPasses::reduce_with(GradientReducer& reducer) {
+void BatchPasses::reduce_with(GradientExchange& reducer) {
   DM_CHECK(micros_.empty(), "a reducer after passes were recorded without it");
   reducer_ = &reducer;
   model_.watch_backward([&reducer](int64_t depth) { reducer.passed(depth); });
@@ -96,6 +96,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
   std::vector<int64_t> samples(static_cast<size_t>(batch.rows));
   std::iota(samples.begin(), samples.end(), batch.first_sample);
   nats_.zero_();
+  int64_t finished = 0;  // rounds of exchanges
   for (int64_t first = 0; first < batch.rows; first += micro_batch_) {
     // What the micro-step before still has to read is waited for before it is overwritten.
     if (first > 0) kernels::wait_for_gpu();
@@ -108,11 +109,14 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
       bring(batch.goes_on, 1, first, 0, micro.goes_on.staged, micro.goes_on.used);
       states_->enter(first, micro.goes_on.used.squeeze(1).to(at::kBool), micro.carried);
     }
-    if (reducer_ && first + micro_batch_ >= batch.rows) reducer_->last_pass_begins();
+    if (reducer_) reducer_->pass_begins(/*last=*/first + micro_batch_ >= batch.rows);
     pass(micro, piece.begin);
     if (states_) states_->leave(first, micro.goes_on.used.size(0), micro.carried);
+    if (reducer_ && reducer_->rounds() > 1) reducer_->finish(), ++finished;
   }
-  if (reducer_) reducer_->finish();  // before the GPU is waited for: the exchanges go on beside the pass
+  // Before the GPU is waited for: the exchanges go on beside the pass. Ranks with fewer passes have none in
+  // the last rounds.
+  for (; reducer_ && finished < reducer_->rounds(); ++finished) reducer_->finish();
   double targets = 0;
   for (int64_t row = 0; row < batch.rows; ++row) {
     const auto begin = batch.loss_mask.begin() + row * batch.length + piece.begin;

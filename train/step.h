@@ -12,7 +12,7 @@
 #include "model/language_model.h"
 #include "model/row_states.h"
 #include "train/axis_traffic.h"
-#include "train/gradient_reducer.h"
+#include "train/gradient_exchange.h"
 
 namespace dm::train {
 
@@ -30,7 +30,7 @@ class BatchPasses {
   BatchPasses(model::LanguageModel& model, int64_t micro_batch, uint64_t seed, bool record = true);
 
   /// Gradients are summed over the ranks by `reducer`, which outlives this object, while they are computed.
-  void reduce_with(GradientReducer& reducer);
+  void reduce_with(GradientExchange& reducer);
 
   /// Rows go on from batch to batch: those of this rank begin as the batch before left `states`, which
   /// outlives this object.
@@ -53,7 +53,7 @@ class BatchPasses {
   void pass(Micro& micro, int64_t first_token);  // first_token: of the rank's piece of the rows
 
   model::LanguageModel& model_;
-  GradientReducer* reducer_ = nullptr;
+  GradientExchange* reducer_ = nullptr;
   AxisTraffic* traffic_ = nullptr;
   model::RowStates* states_ = nullptr;
   int64_t micro_batch_;

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+#include "train/gradient_reducer.h"
+#include "train/scattered_gradients.h"
+
 namespace dm::train {
 
 StepSetup step_setup(const RunConfig& config) {
@@ -11,7 +15,9 @@ StepSetup step_setup(const RunConfig& config) {
           .bucket_bytes = bucket_bytes(config.train),
           .micro_batch = config.train.micro_batch,
           .seed = static_cast<uint64_t>(config.train.seed),
-          .streams = config.data.order == "streams" ? config.train.global_batch : 0};
+          .global_rows = config.train.global_batch,
+          .streams = config.data.order == "streams",
+          .zero = config.layout.zero};
 }
 
 StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& optimizer,
@@ -19,25 +25,36 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
     : groups_(groups),
       clip_(optimizer.clip),
       parameters_(model::local_parameters(model, groups.placement), setup.weights, groups.shards,
-                  setup.device, setup.bucket_bytes),
+                  setup.device, setup.bucket_bytes, setup.zero),
       optimizer_(optimizer, parameters_),
-      shared_gradients_(model, groups.placement),
-      reducer_(parameters_, groups.across),
       model_(model, parameters_.leaves(), setup.activations, groups.placement),
       passes_(model_, setup.micro_batch, setup.seed, setup.record && groups.recordable) {
   for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
-  if (setup.streams > 0) passes_.carry(streams_.emplace(model_, setup.streams, groups).rows());
-  if (shared_gradients_.count() == 0) passes_.reduce_with(reducer_);
+  if (setup.streams) passes_.carry(streams_.emplace(model_, setup.global_rows, groups).rows());
+  if (parameters_.scattered()) {
+    for (const auto& [begin, end] : depths(parameters_.buckets()))
+      shared_gradients_.emplace_back(model, groups.placement, begin, end);
+    const int64_t rounds = most_passes(setup.global_rows, groups.data_ranks, setup.micro_batch);
+    DM_CHECK(rounds > 0, "ZeRO stage 2 without the number of rows of a batch");
+    exchange_ = std::make_unique<ScatteredGradients>(
+        parameters_, groups.across, rounds,
+        [this](size_t bucket) { shared_gradients_[bucket].sum(gradients_); });
+  } else {
+    shared_gradients_.emplace_back(model, groups.placement);
+    exchange_ = std::make_unique<GradientReducer>(parameters_, groups.across);
+  }
+  beside_passes_ = parameters_.scattered() || shared_gradients_.front().count() == 0;
+  if (beside_passes_) passes_.reduce_with(*exchange_);
   if (groups.traffic) passes_.count(*groups.traffic);
 }
 
 void StepRunner::accumulate(const data::Batch& batch) {
   parameters_.zero_gradients();
   local_ = passes_.run(batch);
-  if (shared_gradients_.count() == 0) return;  // reduced beside the pass
+  if (beside_passes_) return;
   // Before ranks of other shares get them, tensor ranks add up what several of them have a part of.
-  shared_gradients_.sum(gradients_);
-  reducer_.finish();
+  shared_gradients_.front().sum(gradients_);
+  exchange_->finish();
 }
 
 StepFacts StepRunner::agree(StepFacts mine) const {

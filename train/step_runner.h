@@ -11,13 +11,15 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/loader.h"
 #include "model/language_model.h"
 #include "train/flat_parameters.h"
-#include "train/gradient_reducer.h"
+#include "train/gradient_exchange.h"
 #include "train/groups.h"
 #include "train/run_config.h"
 #include "train/sharded_optimizer.h"
@@ -35,7 +37,9 @@ struct StepSetup {
   int64_t micro_batch = 1;  // rows worked on at once
   uint64_t seed = 0;        // of dropout
   bool record = true;       // micro-steps as graphs, on a GPU
-  int64_t streams = 0;      // rows of a global batch that go on from step to step; 0: rows begin in each
+  int64_t global_rows = 0;  // of a batch, over all ranks; needed by the following two
+  bool streams = false;     // rows go on from step to step
+  int64_t zero = 1;         // ZeRO stage
 };
 
 /// As a run is configured.
@@ -71,7 +75,7 @@ class StepRunner {
   ShardedOptimizer& optimizer() { return optimizer_; }
   const ShardedOptimizer& optimizer() const { return optimizer_; }
   const model::LanguageModel& model() const { return model_; }
-  const GradientReducer& reducer() const { return reducer_; }
+  const GradientExchange& exchange() const { return *exchange_; }
   const BatchPasses& passes() const { return passes_; }
 
  private:
@@ -79,8 +83,10 @@ class StepRunner {
   double clip_;
   FlatParameters parameters_;
   ShardedOptimizer optimizer_;
-  const model::SharedGradients shared_gradients_;
-  GradientReducer reducer_;
+  std::vector<model::SharedGradients>
+      shared_gradients_;  // of all, or of each bucket where they are scattered
+  std::unique_ptr<GradientExchange> exchange_;
+  bool beside_passes_;  // gradients are exchanged
   model::LanguageModel model_;
   std::optional<StreamState> streams_;
   BatchPasses passes_;

@@ -112,7 +112,7 @@ ExitCode Trainer::loop(Reporter& reporter) {
     trace_.step_begins();
     const data::Batch batch = loader_->next();
     step_.accumulate(batch);
-    const double exposed_ms = step_.reducer().exposed_ms() + step_.parameters().gather_ms();
+    const double exposed_ms = step_.exchange().exposed_ms() + step_.parameters().gather_ms();
     const StepFacts facts = step_.agree(flags());  // from here on all ranks know the same, and decide alike
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate();
@@ -228,7 +228,7 @@ void Trainer::check_weights_if_due() const {
 
 void Trainer::trace_step() {
   trace_.step_done();
-  if (trace_.recording()) step_.reducer().report(trace_), step_.parameters().report(trace_);
+  if (trace_.recording()) step_.exchange().report(trace_), step_.parameters().report(trace_);
   trace_.step_ends();
 }
 

@@ -32,6 +32,21 @@ class Mark {
   std::unique_ptr<Impl> impl_;
 };
 
+/// The order of two streams: what one is given after wait() comes after what the other had been given at
+/// set(). Also inside work that a Graph records, where both belong to that work; the same fence then serves
+/// outside of it too.
+class Fence {
+ public:
+  explicit Fence(bool on_gpu);
+  ~Fence();
+  void set();
+  void wait() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 /// A stream beside the one that the model computes on.
 class SideStream {
  public:

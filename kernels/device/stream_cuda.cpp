@@ -42,6 +42,26 @@ double Mark::ms_since(const Mark& earlier) const {
   return ms;
 }
 
+struct Fence::Impl {
+  cudaEvent_t event = nullptr;
+  ~Impl() {
+    if (event) cudaEventDestroy(event);
+  }
+};
+
+Fence::Fence(bool on_gpu) : impl_(std::make_unique<Impl>()) {
+  if (on_gpu) check_launch(cudaEventCreateWithFlags(&impl_->event, cudaEventDisableTiming), "a fence");
+}
+Fence::~Fence() = default;
+
+void Fence::set() {
+  if (impl_->event) check_launch(cudaEventRecord(impl_->event, current_stream()), "a fence");
+}
+
+void Fence::wait() const {
+  if (impl_->event) check_launch(cudaStreamWaitEvent(current_stream(), impl_->event), "waiting for a fence");
+}
+
 struct SideStream::Impl {
   c10::cuda::CUDAStream stream;
 };

@@ -15,6 +15,12 @@ void Mark::set() {}
 void Mark::wait() const {}
 double Mark::ms_since(const Mark&) const { return 0; }
 
+struct Fence::Impl {};
+Fence::Fence(bool) {}
+Fence::~Fence() = default;
+void Fence::set() {}
+void Fence::wait() const {}
+
 struct SideStream::Impl {};
 SideStream::SideStream(bool) {}
 SideStream::~SideStream() = default;

@@ -74,7 +74,7 @@ TEST(GradientReducer, BucketsLeaveWhenTheLastPassHasPassedThem) {
     parameters.zero_gradients();
     group.started = 0;
     for (const bool last : {false, true}) {
-      if (last) reducer.last_pass_begins();
+      if (last) reducer.pass_begins(/*last=*/true);
       fill(parameters, kLayers);
       for (int64_t depth = kLayers - 1; depth >= 0; --depth) {
         reducer.passed(depth);
@@ -97,7 +97,7 @@ TEST(GradientReducer, ARankWithoutRowsTakesPart) {
   const bool works = group->rank() == 0;
   parameters.zero_gradients();
   if (works) {
-    reducer.last_pass_begins();
+    reducer.pass_begins(/*last=*/true);
     fill(parameters, kLayers);
     for (int64_t depth = kLayers - 1; depth >= 0; --depth) reducer.passed(depth), fill(parameters, depth);
   }

@@ -119,6 +119,25 @@ TEST(PlanTest, TheStateIsCutAndTheRestIsNot) {
   EXPECT_LT(part(two, "kept activations"), 0.6 * part(one, "kept activations"));
 }
 
+TEST(PlanTest, Stage2HoldsFewerGradientsAndSendsThemOften) {
+  PlanTask kept = task("diffmamba2-1.3b", 64, 4), scattered = kept;
+  scattered.size.zero = 2;
+  const Plan one = Planner(kept).plan(8, 1, 1, 0), two = Planner(scattered).plan(8, 1, 1, 0);
+  const auto gradients = [](const Plan& plan) { return plan.memory.parts.at(1).bytes; };
+  ASSERT_EQ(one.memory.parts.at(1).name, "gradients");
+  EXPECT_LT(gradients(two), 0.25 * gradients(one));
+  EXPECT_DOUBLE_EQ(one.memory.total() - two.memory.total(), gradients(one) - gradients(two));
+  const auto scatters_of = [](const Plan& plan) {
+    return plan.traffic.data.count(Operation::reduce_scatter);
+  };
+  EXPECT_EQ(scatters_of(two).bytes, 2 * scatters_of(one).bytes);  // eight rows a GPU, four at once
+  EXPECT_EQ(two.traffic.data.count(Operation::all_gather), one.traffic.data.count(Operation::all_gather));
+  EXPECT_GT(two.time.total(), one.time.total());
+  EXPECT_THAT(two.options(), HasSubstr(" --zero 2 "));
+  // One GPU owns all of its gradients whatever the stage.
+  EXPECT_EQ(Planner(scattered).plan(1, 1, 1, 0).memory.text(), Planner(kept).plan(1, 1, 1, 0).memory.text());
+}
+
 TEST(PlanTest, TheBestComesFirstAndFits) {
   for (const int64_t gpus : {1, 6, 8, 64, 16384}) {
     const std::vector<Plan> plans = Planner(task("diffmamba2-370m", gpus * 16, 16)).best(gpus);

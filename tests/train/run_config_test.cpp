@@ -82,6 +82,8 @@ TEST(RunConfig, ContradictionsNameTheirOptions) {
               AllOf(HasSubstr("--schedule cosine"), HasSubstr("--steps")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.data.order = "streams"; })),
               AllOf(HasSubstr("--order streams"), HasSubstr("--device cpu")));
+  EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.layout.zero = 2; })),
+              AllOf(HasSubstr("--zero 2"), HasSubstr("give --zero 1")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.allow = {"warmpu"}; })),
               AllOf(HasSubstr("'warmpu'"), HasSubstr("'warmup'")));
   EXPECT_EQ(refusal(changed([](RunConfig& c) { c.train.allow = {"warmup", "tokenizer"}; })), "");

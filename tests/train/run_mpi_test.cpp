@@ -232,7 +232,8 @@ TEST(Run, PiecesOfAStreamHaveTheLossOfTheStream) {
   const SharedFolder folder(*group);
   constexpr int64_t kPieces = 6;
   const auto configured = [&](const char* name, int64_t steps, int64_t length) {
-    RunConfig config = tiny_run(folder.path(), name, steps);
+    RunConfig config = tiny_run(folder.path(), name, kPieces);
+    config.train.steps = steps;
     config.model.dropout = config.model.embedding_dropout = config.model.head_dropout = 0;
     config.optimizer.lr = 0;
     config.schedule.warmup = 0;

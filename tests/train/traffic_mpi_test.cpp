@@ -10,9 +10,9 @@
 namespace dm::train {
 namespace {
 
-ParityRun steps(const Groups& groups, int64_t rows, int64_t length) {
+ParityRun steps(const Groups& groups, int64_t rows, int64_t length, int64_t zero = 1) {
   ParityConfig config;
-  config.rows = rows, config.length = length, config.steps = 2;
+  config.rows = rows, config.length = length, config.steps = 2, config.zero = zero;
   ParityRun run = run_parity_steps(test::tiny_model(), config, "f64", at::kCPU, groups);
   EXPECT_EQ(run.not_planned, "");
   return run;
@@ -27,6 +27,25 @@ TEST(StepTraffic, IsAsPlannedHoweverTheStateIsCut) {
     EXPECT_EQ(traffic.data.count(Operation::reduce_scatter).bytes > 0, shard > 1) << shard;
     EXPECT_EQ(traffic.data.count(Operation::all_reduce).bytes > 0, shard < world) << shard;
     EXPECT_GT(traffic.control.sent(), 0);
+  }
+}
+
+/// Stage 2 exchanges gradients once a pass of the rank that has most: here 3, on all but one rank 2.
+TEST(StepTraffic, IsAsPlannedWhereGradientsAreScattered) {
+  const int64_t world = test::mpi().world();
+  for (int64_t shard = 1; shard <= world; ++shard) {
+    if (world % shard != 0) continue;
+    test::Layout layout(1, 1, shard);
+    const auto exchanged = [&](int64_t zero) {
+      return steps(layout.groups(), 4 * world + 1, 13, zero).traffic.data;
+    };
+    const Traffic kept = exchanged(1), scattered = exchanged(2);
+    const auto bytes = [](const Traffic& traffic, Operation operation) {
+      return traffic.count(operation).bytes;
+    };
+    // Pieces are padded, smaller buckets more often.
+    EXPECT_GE(bytes(scattered, Operation::reduce_scatter), 3 * bytes(kept, Operation::reduce_scatter));
+    EXPECT_EQ(bytes(scattered, Operation::all_reduce) > 0, shard < world);
   }
 }
 

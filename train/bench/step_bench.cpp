@@ -82,7 +82,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
     if (gpu) kernels::wait_for_gpu();
     const double ms = groups.all.all_max(time.seconds() * 1e3);
     result.loss = facts.loss();
-    exposed.push_back(runner.reducer().exposed_ms());
+    exposed.push_back(runner.exchange().exposed_ms());
     gathers.push_back(runner.parameters().gather_ms());
     return ms;
   };

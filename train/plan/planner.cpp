@@ -26,6 +26,14 @@ std::vector<int64_t> divisors_of(int64_t number) {
   return all;
 }
 
+/// Of the buffers of gradients at ZeRO stage 2; 0 where all are kept.
+int64_t scattered_elements(const RankParameters& held, const RankPlace& place, const StepSize& size) {
+  if (!scatters(size.zero, place.shard)) return 0;
+  const FlatLayout flat =
+      flat_layout(held.held, size_bytes(size.weights), place.shard, size.bucket_bytes, /*scattered=*/true);
+  return flat.gradient_count + flat.widest_piece();
+}
+
 }  // namespace
 
 std::string Plan::options() const {
@@ -33,6 +41,7 @@ std::string Plan::options() const {
   if (place.cp > 1) text += fmt::format(" --cp {}", place.cp);
   if (place.tp > 1) text += fmt::format(" --tp {}", place.tp);
   if (place.shard < place.replicas()) text += fmt::format(" --dp-shard {}", place.shard);
+  if (size.zero > 1) text += fmt::format(" --zero {}", size.zero);
   text += fmt::format(" --micro-batch {} --recompute {}", size.micro_batch, model.recompute);
   if (model.recompute == "block" && model.recompute_layers > 0)
     text += fmt::format(" --recompute-layers {}", model.recompute_layers);
@@ -46,6 +55,7 @@ Json Plan::json() const {
   return {{"gpus", place.world()},
           {"layout", {{"dp", place.dp}, {"cp", place.cp}, {"tp", place.tp}, {"dp_shard", place.shard}}},
           {"rank", {{"dp", place.dp_rank}, {"cp", place.cp_rank}, {"tp", place.tp_rank}}},
+          {"zero", size.zero},
           {"rows", size.rows},
           {"length", size.length},
           {"micro_batch", size.micro_batch},
@@ -94,8 +104,11 @@ Plan Planner::made(const RankPlace& layout, const model::ModelConfig& model, con
   place.dp_rank = place.dp - 1;  // which has a row more where they do not divide
   place.tp_rank = widest_.at(place.tp).rank;
   place.cp_rank = place.cp / 2;  // with a neighbour on either side
-  const model::HeldPart part{
-      .parameters = held.held, .share = held.share, .tp = place.tp, .owners = place.shard};
+  const model::HeldPart part{.parameters = held.held,
+                             .share = held.share,
+                             .tp = place.tp,
+                             .owners = place.shard,
+                             .gradients = scattered_elements(held, place, size)};
   const int64_t length = model::context_piece(size.length, place.cp, 0).count();
   Plan plan{.model = model,
             .size = size,

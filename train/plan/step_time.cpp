@@ -19,22 +19,27 @@ std::vector<double> completions(const FlatLayout& flat, const PassTime& pass, do
   return times;
 }
 
-/// Sums of gradients: buckets leave one after the other, each when it is complete.
+/// Sums of gradients beside a pass, `times` over: buckets leave one after the other, each when it is
+/// complete. `across` are the ranks that a bucket's piece is summed over as well.
 void add_reduction(StepTime& time, const Cluster& cluster, const FlatLayout& flat, const RankPlace& place,
-                   const StepSize& size, const std::vector<double>& complete, double pass_end) {
-  const GroupLinks shards(cluster, place.shard, place.tp),
-      across(cluster, place.across(), place.tp * place.shard);
+                   const StepSize& size, const std::vector<double>& complete, const GroupLinks* across,
+                   int64_t times = 1) {
+  const GroupLinks shards(cluster, place.shard, place.tp);
+  const double pass_end = complete.empty() ? 0 : complete.back();
   double end = 0, busy = 0;
   for (size_t i = 0; i < complete.size(); ++i) {
     const int64_t bytes = flat.buckets[flat.buckets.size() - 1 - i].piece * size_bytes(size.weights);
-    const double seconds =
-        shards.seconds(Operation::reduce_scatter, bytes) + across.seconds(Operation::all_reduce, bytes);
+    const double seconds = shards.seconds(Operation::reduce_scatter, bytes) +
+                           (across ? across->seconds(Operation::all_reduce, bytes) : 0);
     end = std::max(end, complete[i]) + seconds;
     busy += seconds;
   }
-  time.reduce_exposed = busy > 0 ? std::max(0.0, end - pass_end) : 0;
-  time.reduce_hidden = busy - std::min(busy, time.reduce_exposed);
-  time.contention = cluster.contention * time.reduce_hidden;
+  const auto often = static_cast<double>(times);
+  const double exposed = busy > 0 ? std::max(0.0, end - pass_end) : 0,
+               hidden = busy - std::min(busy, exposed);
+  time.reduce_exposed += often * exposed;
+  time.reduce_hidden += often * hidden;
+  time.contention += often * cluster.contention * hidden;
 }
 
 }  // namespace
@@ -43,8 +48,9 @@ StepTime step_time(const model::ModelConfig& model, const RankParameters& parame
                    const RankPlace& place, const StepSize& size) {
   const PassTime pass =
       pass_time(model, cluster, parameters.share, 1.0 / static_cast<double>(place.tp), place.cp > 1);
+  const bool scattered = scatters(size.zero, place.shard);
   const FlatLayout flat =
-      flat_layout(parameters.held, size_bytes(size.weights), place.shard, size.bucket_bytes);
+      flat_layout(parameters.held, size_bytes(size.weights), place.shard, size.bucket_bytes, scattered);
   const int64_t rows = own_rows(place, size);
   const auto length = static_cast<double>(model::context_piece(size.length, place.cp, place.cp_rank).count());
   const AxisTraffic traffic = step_traffic(model, parameters, place, size);
@@ -57,12 +63,22 @@ StepTime step_time(const model::ModelConfig& model, const RankParameters& parame
   time.control = GroupLinks(cluster, place.world(), 1).seconds(traffic.control);
 
   const int64_t left = rows % size.micro_batch, last = left > 0 ? left : std::min(rows, size.micro_batch);
-  std::vector<double> complete = completions(flat, pass, static_cast<double>(last) * length);
-  const double pass_end = complete.empty() ? 0 : complete.back();
-  // Tensor ranks add up shared gradients first, and for that wait for the end of the pass.
-  if (parameters.shared > 0) std::fill(complete.begin(), complete.end(), pass_end);
-  add_reduction(time, cluster, flat, place, size, complete, pass_end);
-  const GroupLinks shards(cluster, place.shard, place.tp);
+  const GroupLinks shards(cluster, place.shard, place.tp),
+      across(cluster, place.across(), place.tp * place.shard);
+  const auto of_pass = [&](int64_t at_once) {
+    return completions(flat, pass, static_cast<double>(at_once) * length);
+  };
+  if (scattered) {
+    add_reduction(time, cluster, flat, place, size, of_pass(size.micro_batch), nullptr,
+                  rows / size.micro_batch);
+    if (left > 0) add_reduction(time, cluster, flat, place, size, of_pass(left), nullptr);
+    time.reduce_exposed += across.seconds(Operation::all_reduce, flat.owned_count * size_bytes(size.weights));
+  } else {
+    std::vector<double> complete = of_pass(last);
+    // Tensor ranks add up shared gradients first, and for that wait for the end of the pass.
+    if (parameters.shared > 0) std::fill(complete.begin(), complete.end(), complete.back());
+    add_reduction(time, cluster, flat, place, size, complete, &across);
+  }
   for (const Bucket& bucket : flat.buckets)
     time.gather += shards.seconds(Operation::all_gather, bucket.piece * size_bytes(size.weights));
   return time;

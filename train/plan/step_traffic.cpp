@@ -1,6 +1,7 @@
 #include "train/plan/step_traffic.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "data/loader.h"
 #include "model/exchanges.h"
@@ -34,6 +35,21 @@ void add_pass(AxisTraffic& traffic, const model::ModelConfig& model, const RankP
   }
 }
 
+int64_t passes_of(int64_t rows, int64_t micro_batch) { return (rows + micro_batch - 1) / micro_batch; }
+
+/// Scattered gradients of shared elements are added up before their bucket leaves, in every pass.
+void add_shared_by_bucket(AxisTraffic& traffic, const RankParameters& parameters, const FlatLayout& flat,
+                          int64_t tp, int64_t element, int64_t passes) {
+  if (passes == 0) return;
+  const auto& by_depth = parameters.shared_by_depth;
+  for (const auto& [begin, end] : depths(flat.buckets)) {
+    const auto size = static_cast<int64_t>(by_depth.size());
+    const int64_t count = std::accumulate(by_depth.begin() + std::min(begin, size),
+                                          by_depth.begin() + std::min(end, size), int64_t{0});
+    traffic.tensor.add(Operation::all_reduce, count * element, tp, passes);
+  }
+}
+
 }  // namespace
 
 RankPlace RankPlace::of(const Groups& groups) {
@@ -55,6 +71,10 @@ int64_t own_rows(const RankPlace& place, const StepSize& size) {
 RankParameters::RankParameters(const model::ModelConfig& model, int64_t tp, int64_t tp_rank)
     : held(model::local_parameters(model, {.tp = tp, .tp_rank = tp_rank})),
       shared(model::SharedGradients(model, {.tp = tp, .tp_rank = tp_rank}).count()) {
+  const int64_t depths = static_cast<int64_t>(layer_letters(model).size()) + 1;
+  for (int64_t depth = 0; shared > 0 && depth < depths; ++depth)
+    shared_by_depth.push_back(
+        model::SharedGradients(model, {.tp = tp, .tp_rank = tp_rank}, depth, depth + 1).count());
   int64_t here = 0, everywhere = 0;
   for (const model::LocalParameter& p : held)
     if (in_layer(p.info)) here += p.count();
@@ -69,11 +89,19 @@ AxisTraffic step_traffic(const model::ModelConfig& model, const RankParameters& 
   const int64_t rows = own_rows(place, size), element = size_bytes(size.weights);
   add_pass(traffic, model, place, size, size.micro_batch, rows / size.micro_batch);
   add_pass(traffic, model, place, size, rows % size.micro_batch, 1);
-  traffic.tensor.add(Operation::all_reduce, parameters.shared * element, place.tp);
-  for (const Bucket& bucket : flat_layout(parameters.held, element, place.shard, size.bucket_bytes).buckets) {
-    traffic.data.add(Operation::reduce_scatter, bucket.piece * element, place.shard);
-    traffic.data.add(Operation::all_reduce, bucket.piece * element, place.across());
+  const bool scattered = scatters(size.zero, place.shard);
+  const FlatLayout flat = flat_layout(parameters.held, element, place.shard, size.bucket_bytes, scattered);
+  const int64_t rounds = scattered ? most_passes(size.rows, place.dp, size.micro_batch) : 1;
+  for (const Bucket& bucket : flat.buckets) {
+    traffic.data.add(Operation::reduce_scatter, bucket.piece * element, place.shard, rounds);
+    if (!scattered) traffic.data.add(Operation::all_reduce, bucket.piece * element, place.across());
     traffic.data.add(Operation::all_gather, bucket.piece * element, place.shard);
+  }
+  if (!scattered) {
+    traffic.tensor.add(Operation::all_reduce, parameters.shared * element, place.tp);
+  } else {
+    traffic.data.add(Operation::all_reduce, flat.owned_count * element, place.across());
+    add_shared_by_bucket(traffic, parameters, flat, place.tp, element, passes_of(rows, size.micro_batch));
   }
   traffic.control.add(Operation::all_reduce, kAgreedBytes, place.world());
   return traffic;

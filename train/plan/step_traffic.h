@@ -34,6 +34,7 @@ struct StepSize {
   DType activations = DType::f32;
   int64_t bucket_bytes = kBucketBytes;
   bool streams = false;  // rows carry their state from step to step
+  int64_t zero = 1;      // ZeRO stage
 };
 
 /// Rows of the global batch that the ranks of place.dp_rank work on.
@@ -44,7 +45,8 @@ struct RankParameters {
   RankParameters(const model::ModelConfig& model, int64_t tp, int64_t tp_rank);
   std::vector<model::LocalParameter> held;
   int64_t shared;  // elements of the exchange of shared gradients
-  double share;    // of the layers' elements: 1 / tp, and more where ranks share groups
+  std::vector<int64_t> shared_by_depth;
+  double share;  // of the layers' elements: 1 / tp, and more where ranks share groups
 };
 
 /// `parameters` are those of the rank's tp and tp_rank.
