@@ -191,6 +191,8 @@ std::string FieldTable::nearest(std::string_view name) const {
   const Field* best = nullptr;
   size_t best_distance = 4;
   for (const Field& field : fields_) {
+    if (wanted.size() >= field.name.size() + best_distance)
+      continue;  // they differ by more; a name may be as long as its file
     const size_t d = distance(wanted, field.name);
     if (d < best_distance && d < field.name.size()) best = &field, best_distance = d;
   }

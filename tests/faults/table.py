@@ -25,7 +25,7 @@ def soaked():
             kinds[kind] = kinds.get(kind, 0) + count
     failed = sum(run["outcome"] != "ok" for run in runs)
     steps, exact = (sum(run[key] for run in runs) for key in ("steps", "bit_exact"))
-    return (f"\nSoak (`launch/test --nightly soak`): {sum(run['minutes'] for run in runs):.0f} minutes in {len(runs)} runs, of which "
+    return (f"\nSoak (`launch/test --nightly soak`): {sum(run['minutes'] for run in runs):.0f} minutes in {len(runs)} run{'s' * (len(runs) > 1)}, of which "
             f"{failed} failed; {steps:,} steps, {exact:,} of them bit for bit those of a run to which nothing happened, the others, "
             f"on other numbers of ranks, with the same samples and losses to rounding. Faults: "
             + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())) + ".\n")
