@@ -67,6 +67,8 @@ class SharedGradients {
   SharedGradients(const ModelConfig& config, const Placement& placement, int64_t begin, int64_t end);
   /// Elements of one exchange, the same on all tensor ranks; 0 with tp = 1, and then nothing is exchanged.
   int64_t count() const { return count_; }
+  /// Of them those of the parameters of each depth, up to the last depth that has any.
+  const std::vector<int64_t>& count_by_depth() const { return count_by_depth_; }
   /// `gradients`: every local parameter's, by name, contiguous, of one dtype and device. They are partial
   /// before and whole after.
   void sum(const std::map<std::string, at::Tensor>& gradients) const;
@@ -79,6 +81,7 @@ class SharedGradients {
   };
   Collectives* tensor_;
   int64_t count_ = 0;
+  std::vector<int64_t> count_by_depth_;
   std::vector<Block> blocks_;
 };
 

@@ -1,5 +1,6 @@
 // The sum of what several places have of one element's gradient.
 
+#include <algorithm>
 #include <map>
 
 #include "core/error.h"
@@ -19,9 +20,14 @@ SharedGradients::SharedGradients(const ModelConfig& config, const Placement& pla
     other.tp_rank = rank;
     for (const LocalParameter& local : local_parameters(config, other))
       for (const ParameterPiece& piece : local.pieces) {
-        if (piece.places == 1 || local.info.depth < begin || local.info.depth >= end) continue;
+        const int64_t depth = local.info.depth;
+        if (piece.places == 1 || depth < begin || depth >= end) continue;
         const auto [slot, added] = slots.try_emplace({local.info.name, piece.begin}, count_);
-        if (added) count_ += piece.count();
+        if (added) {
+          count_ += piece.count();
+          count_by_depth_.resize(std::max(count_by_depth_.size(), static_cast<size_t>(depth) + 1));
+          count_by_depth_[static_cast<size_t>(depth)] += piece.count();
+        }
         if (rank == placement.tp_rank)
           blocks_.push_back({local.info.name, piece.offset, piece.count(), slot->second});
       }

@@ -70,11 +70,8 @@ int64_t own_rows(const RankPlace& place, const StepSize& size) {
 
 RankParameters::RankParameters(const model::ModelConfig& model, int64_t tp, int64_t tp_rank)
     : held(model::local_parameters(model, {.tp = tp, .tp_rank = tp_rank})),
-      shared(model::SharedGradients(model, {.tp = tp, .tp_rank = tp_rank}).count()) {
-  const int64_t depths = static_cast<int64_t>(layer_letters(model).size()) + 1;
-  for (int64_t depth = 0; shared > 0 && depth < depths; ++depth)
-    shared_by_depth.push_back(
-        model::SharedGradients(model, {.tp = tp, .tp_rank = tp_rank}, depth, depth + 1).count());
+      shared_by_depth(model::SharedGradients(model, {.tp = tp, .tp_rank = tp_rank}).count_by_depth()),
+      shared(std::accumulate(shared_by_depth.begin(), shared_by_depth.end(), int64_t{0})) {
   int64_t here = 0, everywhere = 0;
   for (const model::LocalParameter& p : held)
     if (in_layer(p.info)) here += p.count();

@@ -44,9 +44,9 @@ int64_t own_rows(const RankPlace& place, const StepSize& size);
 struct RankParameters {
   RankParameters(const model::ModelConfig& model, int64_t tp, int64_t tp_rank);
   std::vector<model::LocalParameter> held;
-  int64_t shared;  // elements of the exchange of shared gradients
-  std::vector<int64_t> shared_by_depth;
-  double share;  // of the layers' elements: 1 / tp, and more where ranks share groups
+  std::vector<int64_t> shared_by_depth;  // elements of the exchange of shared gradients
+  int64_t shared;                        // of all depths
+  double share;                          // of the layers' elements: 1 / tp, and more where ranks share groups
 };
 
 /// `parameters` are those of the rank's tp and tp_rank.
