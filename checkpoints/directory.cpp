@@ -65,6 +65,14 @@ std::string base_name(const std::string& path) {
   return trimmed.substr(trimmed.rfind('/') + 1);
 }
 
+std::vector<std::filesystem::path> entries(const std::string& directory,
+                                           const std::function<bool(const std::string& name)>& wanted) {
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    if (wanted(entry.path().filename().string())) found.push_back(entry.path());
+  return found;
+}
+
 Manifest read_manifest(const std::string& directory) {
   require_directory(directory);
   const std::string commit_path = directory + "/" + kCommitName, path = directory + "/" + kManifestName;

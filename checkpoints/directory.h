@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -32,6 +34,11 @@ std::string read_regular(const std::string& path, int64_t limit_bytes);
 
 /// Creates a file that must not exist, writes it and fsyncs it.
 void write_new_file(const std::string& path, std::string_view content);
+
+/// What lies in a directory under the names that are `wanted`: listed as a whole, so that the caller may
+/// remove it.
+std::vector<std::filesystem::path> entries(const std::string& directory,
+                                           const std::function<bool(const std::string& name)>& wanted);
 
 /// The last component of a path, trailing slashes aside.
 std::string base_name(const std::string& path);

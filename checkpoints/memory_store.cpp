@@ -38,17 +38,17 @@ bool is_orphan(const fs::path& directory, const std::string& host) {
 }
 
 void remove_orphans(const std::string& memory_directory, const std::string& host) {
-  std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(memory_directory)) {
-    const std::string name = entry.path().filename();
-    if (!is_memory_name(name, host) || !fs::exists(entry.path() / kRunName)) continue;
+  const auto left_behind = [&](const std::string& name) {
+    const fs::path path = fs::path(memory_directory) / name;
+    if (!is_memory_name(name, host) || !fs::exists(path / kRunName)) return false;
     try {
-      if (is_orphan(entry.path(), host)) found.push_back(entry.path());
+      return is_orphan(path, host);
     } catch (const Error& error) {  // of another user, say
-      log_warn("{}: {}", entry.path().string(), error.what());
+      log_warn("{}: {}", path.string(), error.what());
+      return false;
     }
-  }
-  for (const fs::path& path : found) {
+  };
+  for (const fs::path& path : entries(memory_directory, left_behind)) {
     log_info("{}: snapshots that their run has gone on without; removed", path.string());
     fs::remove_all(path);
   }
@@ -146,16 +146,10 @@ struct MemoryStore::Impl {
                  "--memory-dir {}: no such directory on {}; name one in memory, such as /dev/shm",
                  memory_directory, host);
       remove_orphans(memory_directory, host);
-      if (!nonce.empty() && fs::exists(directory())) remove_leftovers_of(directory());
+      if (!nonce.empty() && fs::exists(directory()))
+        for (const fs::path& leftover : entries(directory(), is_leftover_name)) fs::remove_all(leftover);
       return std::string();
     });
-  }
-
-  static void remove_leftovers_of(const std::string& path) {
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::directory_iterator(path))
-      if (is_leftover_name(entry.path().filename().string())) found.push_back(entry.path());
-    for (const fs::path& leftover : found) fs::remove_all(leftover);
   }
 
   /// The manifest and COMMIT of the snapshot, where a host lacks them.
@@ -311,11 +305,11 @@ void MemoryStore::save(int64_t step, const std::vector<Piece>& pieces, const Jso
       my.directory(), step, pieces, common, my.hosts, my.group, [] {}, DirectoryOf::each_host);
   // Not before it stands on every host: until then only those before it are whole.
   my.on_hosts([&] {
-    std::vector<fs::path> before;
-    for (const auto& entry : fs::directory_iterator(my.directory()))
-      if (const auto other = parse_step_name(entry.path().filename().string()); other && *other != step)
-        before.push_back(entry.path());
-    for (const fs::path& path : before) fs::remove_all(path);
+    const auto is_before = [&](const std::string& name) {
+      const auto other = parse_step_name(name);
+      return other && *other != step;
+    };
+    for (const fs::path& path : entries(my.directory(), is_before)) fs::remove_all(path);
     return std::string();
   });
 }

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "checkpoints/directory.h"
 #include "checkpoints/names.h"
 #include "checkpoints/verify.h"
 #include "core/error.h"
@@ -41,10 +42,7 @@ void apply_retention(const std::string& directory, int64_t keep_last, int64_t ke
 
 void remove_leftovers(const std::string& run_directory) {
   const auto remove_if = [](const std::string& directory, bool (*is_leftover)(std::string_view)) {
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::directory_iterator(directory))
-      if (is_leftover(entry.path().filename().string())) found.push_back(entry.path());
-    for (const fs::path& path : found) {
+    for (const fs::path& path : entries(directory, is_leftover)) {
       log_warn("{}: left by a job that was killed; removed", path.string());
       fs::remove_all(path);
     }

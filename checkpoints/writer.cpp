@@ -219,9 +219,7 @@ RankFiles RankFiles::make(const std::vector<std::string>& host_of_rank, int64_t 
 }
 
 bool RankFiles::leads(int64_t rank) const {
-  for (int64_t r = 0; r < rank; ++r)
-    if (file_of_rank[r] == file_of_rank[rank]) return false;
-  return true;
+  return leaders()[static_cast<size_t>(file_of_rank[static_cast<size_t>(rank)])] == rank;
 }
 
 std::vector<int64_t> RankFiles::leaders() const {

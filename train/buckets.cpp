@@ -71,8 +71,7 @@ std::vector<std::pair<int64_t, int64_t>> depths(const std::vector<Bucket>& bucke
 }
 
 int64_t most_passes(int64_t rows, int64_t data_ranks, int64_t micro_batch) {
-  const int64_t most = (rows + data_ranks - 1) / data_ranks;
-  return (most + micro_batch - 1) / micro_batch;
+  return passes((rows + data_ranks - 1) / data_ranks, micro_batch);
 }
 
 }  // namespace dm::train

@@ -39,7 +39,8 @@ FlatLayout flat_layout(const std::vector<model::LocalParameter>& parameters, int
 /// The depths [begin, end) of each bucket's parameters.
 std::vector<std::pair<int64_t, int64_t>> depths(const std::vector<Bucket>& buckets);
 
-/// Passes of a step, `micro_batch` rows at a time, on the rank that has most of `rows`.
+/// Passes over so many rows, `micro_batch` at a time; the same on the rank that has most of `rows`.
+inline int64_t passes(int64_t rows, int64_t micro_batch) { return (rows + micro_batch - 1) / micro_batch; }
 int64_t most_passes(int64_t rows, int64_t data_ranks, int64_t micro_batch);
 
 /// Whether gradients are scattered at ZeRO stage `zero` over so many ranks: alone a rank owns them all.

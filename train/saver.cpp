@@ -34,7 +34,7 @@ void Saver::begin(int64_t step, bool in_memory, Write write) {
   error_ = nullptr;
   done_ = false;
   outcome_ = {.step = step,
-              .bytes = snapshot_->size_bytes() + streams_copy_.size_bytes(),
+              .bytes = snapshot_->size_bytes() + (streams_ ? streams_->stored_bytes() : 0),
               .wait_seconds = time.seconds(),
               .seconds = 0,
               .in_memory = in_memory};

@@ -69,9 +69,11 @@ void StreamState::load(const checkpoints::LoadPieces& load) {
   for (size_t i = 0; i < values.size(); ++i) values[i].copy_(arrays[i]);
 }
 
-int64_t StreamState::Copy::size_bytes() const {
+int64_t StreamState::stored_bytes() const {
   int64_t total = 0;
-  for (const at::Tensor& array : arrays) total += static_cast<int64_t>(array.nbytes());
+  each_piece([&](const at::Tensor&, const checkpoints::Piece& piece, bool stored) {
+    if (stored) total += piece.size_bytes();
+  });
   return total;
 }
 

@@ -24,9 +24,9 @@ class StreamState {
   struct Copy {
     std::vector<at::Tensor> arrays;  // that the pieces point to
     std::vector<checkpoints::Piece> pieces;
-    int64_t size_bytes() const;
   };
   Copy copy() const;
+  int64_t stored_bytes() const;  // of such a copy
 
   /// Becomes what a checkpoint or snapshot holds of these rows.
   void load(const checkpoints::LoadPieces& load);

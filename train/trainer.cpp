@@ -346,7 +346,7 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
 
 /// What this rank puts into a checkpoint.
 int64_t Trainer::owned_bytes() {
-  int64_t bytes = step_.streams() ? step_.streams()->copy().size_bytes() : 0;
+  int64_t bytes = step_.streams() ? step_.streams()->stored_bytes() : 0;
   if (!step_.owns()) return bytes;
   const auto add = [&](const at::Tensor& array) { bytes += static_cast<int64_t>(array.nbytes()); };
   add(step_.parameters().owned_weights());

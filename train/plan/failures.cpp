@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "train/bench/quantile.h"
 
 namespace dm::train {
 namespace {
@@ -93,10 +94,7 @@ Goodput simulate(const FailureModel& model, double seconds, int64_t runs) {
   for (const double share : shares) squares += (share - result.mean) * (share - result.mean);
   result.standard_error = std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, runs - 1) * runs));
   std::sort(shares.begin(), shares.end());
-  const auto quantile = [&](double at) {
-    return shares[static_cast<size_t>(at * static_cast<double>(runs - 1) + 0.5)];
-  };
-  result.low = quantile(0.05), result.high = quantile(0.95);
+  result.low = quantile(shares, 0.05), result.high = quantile(shares, 0.95);
   return result;
 }
 

@@ -35,8 +35,6 @@ void add_pass(AxisTraffic& traffic, const model::ModelConfig& model, const RankP
   }
 }
 
-int64_t passes_of(int64_t rows, int64_t micro_batch) { return (rows + micro_batch - 1) / micro_batch; }
-
 /// Scattered gradients of shared elements are added up before their bucket leaves, in every pass.
 void add_shared_by_bucket(AxisTraffic& traffic, const RankParameters& parameters, const FlatLayout& flat,
                           int64_t tp, int64_t element, int64_t passes) {
@@ -98,7 +96,7 @@ AxisTraffic step_traffic(const model::ModelConfig& model, const RankParameters& 
     traffic.tensor.add(Operation::all_reduce, parameters.shared * element, place.tp);
   } else {
     traffic.data.add(Operation::all_reduce, flat.owned_count * element, place.across());
-    add_shared_by_bucket(traffic, parameters, flat, place.tp, element, passes_of(rows, size.micro_batch));
+    add_shared_by_bucket(traffic, parameters, flat, place.tp, element, passes(rows, size.micro_batch));
   }
   traffic.control.add(Operation::all_reduce, kAgreedBytes, place.world());
   return traffic;
