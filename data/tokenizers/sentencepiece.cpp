@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
+#include <exception>
 
 #include "core/error.h"
 #include "data/utf8.h"
@@ -16,7 +17,7 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string file, const std::string& path, const EndOfDocument& end)
       : file_(std::move(file)), path_(path) {
-    check(pieces_.LoadFromSerializedProto(file_), "no SentencePiece model");
+    check(load(), "no SentencePiece model");
     eos_id_ = find_end(end);
   }
 
@@ -58,6 +59,13 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
  private:
+  sentencepiece::util::Status load() {
+    try {
+      return pieces_.LoadFromSerializedProto(file_);
+    } catch (const std::exception& problem) {  // the trie inside takes no piece that begins with a NUL
+      return {sentencepiece::util::StatusCode::kInvalidArgument, problem.what()};
+    }
+  }
   void check(const sentencepiece::util::Status& status, const char* problem) const {
     DM_REQUIRE(status.ok(), ExitCode::bad_data, "{}: {}: {}", path_, problem, status.message());
   }

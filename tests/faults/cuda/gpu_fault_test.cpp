@@ -25,6 +25,8 @@ using Words = std::vector<std::string>;
 constexpr int kLost = 71;
 constexpr int kSteps = 30;
 constexpr int kLaunchesAStep = 3;  // six rows, two in a micro-step, on one rank
+constexpr const char* kTwoRanksNeed =
+    "two ranks need two GPUs, or NCCL 2.30 with NCCL_MULTI_RANK_GPU_ENABLE=1";
 // Within which all ranks must have gone.
 constexpr double kOut = 10;
 
@@ -94,8 +96,7 @@ TEST_F(GpuFault, Row62_AnIllegalAccessEndsTheRunAndWritesNoCheckpoint) {
 }
 
 TEST_F(GpuFault, Row62_AnIllegalAccessOfOneRankEndsAllAndNamesIt) {
-  if (!has_two_ranks())
-    GTEST_SKIP() << "two ranks need two GPUs, or NCCL 2.30 with NCCL_MULTI_RANK_GPU_ENABLE=1";
+  if (!has_two_ranks()) GTEST_SKIP() << kTwoRanksNeed;
   const auto begin = Clock::now();
   const Outcome failed = run(words(2, "run"), with("access 1 28"));
   const double seconds = seconds_since(begin);
@@ -122,8 +123,7 @@ TEST_F(GpuFault, Row62_MemoryThatOthersHoldIsToldWithWhatWouldFit) {
 }
 
 TEST_F(GpuFault, Row60_AnErrorThatNcclReportsEndsAllRanks) {
-  if (!has_two_ranks())
-    GTEST_SKIP() << "two ranks need two GPUs, or NCCL 2.30 with NCCL_MULTI_RANK_GPU_ENABLE=1";
+  if (!has_two_ranks()) GTEST_SKIP() << kTwoRanksNeed;
   const Outcome failed = run(words(2, "run"), with("nccl 1 28"));
   EXPECT_EQ(failed.exit_code, kLost) << failed.err;
   EXPECT_THAT(failed.out + failed.err,
@@ -132,8 +132,7 @@ TEST_F(GpuFault, Row60_AnErrorThatNcclReportsEndsAllRanks) {
 }
 
 TEST_F(GpuFault, Row61_ADeadPeerEndsAllRanks) {
-  if (!has_two_ranks())
-    GTEST_SKIP() << "two ranks need two GPUs, or NCCL 2.30 with NCCL_MULTI_RANK_GPU_ENABLE=1";
+  if (!has_two_ranks()) GTEST_SKIP() << kTwoRanksNeed;
   const auto [outcome, seconds] = hit(SIGKILL, {});
   EXPECT_EQ(outcome.exit_code, 128 + SIGKILL) << outcome.err;
   EXPECT_LT(seconds, kOut);
@@ -142,8 +141,7 @@ TEST_F(GpuFault, Row61_ADeadPeerEndsAllRanks) {
 }
 
 TEST_F(GpuFault, Row61_AStoppedPeerIsNamedAndEndsAllRanks) {
-  if (!has_two_ranks())
-    GTEST_SKIP() << "two ranks need two GPUs, or NCCL 2.30 with NCCL_MULTI_RANK_GPU_ENABLE=1";
+  if (!has_two_ranks()) GTEST_SKIP() << kTwoRanksNeed;
   const auto [outcome, seconds] = hit(SIGSTOP, {"--watchdog-seconds", "3"});
   EXPECT_EQ(outcome.exit_code, kLost) << outcome.err;
   EXPECT_LT(seconds, 3 + kOut);
