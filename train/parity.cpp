@@ -20,11 +20,17 @@ constexpr int64_t kMicroBatch = 2;  // fewer than a rank's rows, so that gradien
 /// At stage 2 every layer is a bucket, so that some share their memory.
 int64_t bucket_bytes(const ParityConfig& config) { return config.zero == 2 ? 1 : kBucketBytes; }
 
-data::Batch own_rows(const model::ModelConfig& model, const ParityConfig& config, int64_t step,
+/// Without an update, ahead of the step whose gradients are compared: rows that go on go on from one there,
+/// and a GPU replays there what it has recorded.
+int64_t batches_before(const ParityConfig& config) {
+  return config.device == "cuda" ? 2 : config.streams ? 1 : 0;
+}
+
+data::Batch own_rows(const model::ModelConfig& model, const ParityConfig& config, int64_t batch,
                      const Groups& groups) {
   const int64_t begin = data::first_row(config.rows, groups.data_rank, groups.data_ranks),
                 end = data::first_row(config.rows, groups.data_rank + 1, groups.data_ranks);
-  return made_up_rows(model, config.seed, config.length, step * config.rows + begin, end - begin);
+  return made_up_rows(model, config.seed, config.length, batch * config.rows + begin, end - begin);
 }
 
 // ---- whole tensors on rank 0 ----
@@ -134,6 +140,10 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
   parameters.initialise(model_config, static_cast<uint64_t>(config.seed));
   runner.weights_changed();
 
+  const int64_t before = batches_before(config);
+  for (int64_t batch = 0; batch < before; ++batch)
+    runner.accumulate(own_rows(model_config, config, batch, groups));
+
   ParityRun run;
   run.initial = gather_whole(parameters, parameters.owned_weights(), groups.all);
   AxisTraffic planned;
@@ -145,7 +155,7 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
   for (int64_t step = 0; step < config.steps; ++step) {
     StepFacts facts;
     counting([&] {
-      runner.accumulate(own_rows(model_config, config, step, groups));
+      runner.accumulate(own_rows(model_config, config, before + step, groups));
       facts = runner.agree();
     });
     run.last_loss = facts.loss();

@@ -49,7 +49,8 @@ struct ParityConfig {
       "instead: change one document of a packed row and see that no hidden state and no logit elsewhere "
       "moves");
     v("streams", self.streams,
-      "rows go on from step to step with the state that they carry, as --order streams has it");
+      "rows go on from step to step with the state that they carry, as --order streams has it; those of the "
+      "first step from a batch before it");
     v("zero", self.zero, "stage of ZeRO on the layouts: 1, or 2 with gradients exchanged after every pass",
       Range{1, 2});
     v("threads", self.threads, "CPU threads a rank; 0: this host's cores shared by its ranks",

@@ -53,10 +53,6 @@ void RunConfig::resolve_and_validate() {
       "on; give longer rows or fewer context ranks",
       layout.cp, train.length / layout.cp, model.d_conv - 1);
   DM_REQUIRE(
-      !gpu || data.order != "streams", ExitCode::usage,
-      "--order streams with --device cuda: what rows carry from step to step has been tried on CPUs only "
-      "so far; give --device cpu or --order shuffled");
-  DM_REQUIRE(
       !gpu || layout.zero == 1, ExitCode::usage,
       "--zero {} with --device cuda: scattered gradients have been tried on CPUs only so far; give --zero 1",
       layout.zero);

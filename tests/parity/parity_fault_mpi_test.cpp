@@ -18,9 +18,9 @@ namespace {
 using testing::HasSubstr;
 using testing::Matcher;
 
-ParityConfig short_steps() {
+ParityConfig short_steps(bool streams = false) {
   ParityConfig config;
-  config.rows = 5, config.length = 29, config.steps = 2;
+  config.rows = 5, config.length = 29, config.steps = 2, config.streams = streams;
   return config;
 }
 
@@ -31,11 +31,12 @@ model::ModelConfig small_model(const std::string& lambda) {
   return config;
 }
 
-ParityVerdict verdict_of(const model::ModelConfig& model, const Groups& groups) {
+ParityVerdict verdict_of(const model::ModelConfig& model, const Groups& groups, bool streams = false) {
   const auto one = make_single_process_collectives();
-  const ParityRun layout = run_parity_steps(model, short_steps(), "f64", at::kCPU, groups);
+  const ParityConfig config = short_steps(streams);
+  const ParityRun layout = run_parity_steps(model, config, "f64", at::kCPU, groups);
   if (groups.all.rank() != 0) return {};
-  const ParityRun truth = run_parity_steps(model, short_steps(), "f64", at::kCPU, data_parallel(*one));
+  const ParityRun truth = run_parity_steps(model, config, "f64", at::kCPU, data_parallel(*one));
   return compare_parity(truth, truth, layout, "f64");
 }
 
@@ -52,6 +53,7 @@ struct Fault {
   const char* lambda;
   const char* tensor;  // whose gradient is wrong then, among others unless it is `alone`
   bool alone = false;
+  bool streams = false;
 };
 constexpr Fault kFaults[] = {
     // A sum over the tensor axis, and the width of a norm that spans ranks.
@@ -65,17 +67,19 @@ constexpr Fault kFaults[] = {
     // What crosses a cut of the rows.
     {"context.halo", 4, 1, "scalar", "backbone.layers.0.mixer_1.conv1d.weight"},
     {"context.state", 2, 2, "scalar", "backbone.layers.0.mixer_2.A_log"},
+    // What the last rank hands to the first for the next step.
+    {"context.rows", 2, 2, "scalar", "backbone.layers.0.mixer_1.in_proj.weight", false, true},
 };
 
 TEST(ParityFaults, EachNamesATensorThatItSpoils) {
   for (const Fault& fault : kFaults) {
     test::Layout layout(fault.cp, fault.tp);
     const model::ModelConfig model = small_model(fault.lambda);
-    const ParityVerdict sound = verdict_of(model, layout.groups());
+    const ParityVerdict sound = verdict_of(model, layout.groups(), fault.streams);
     ParityVerdict found;
     {
       const Armed armed(fault.name);
-      found = verdict_of(model, layout.groups());
+      found = verdict_of(model, layout.groups(), fault.streams);
     }
     if (layout.all().rank() != 0) continue;
     EXPECT_TRUE(sound.fits()) << layout.name() << ": " << sound.gradients.tensor << " "

@@ -80,8 +80,11 @@ TEST(RunConfig, ContradictionsNameTheirOptions) {
               AllOf(HasSubstr("--warmup 101"), HasSubstr("--steps")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.steps = 0, c.train.minutes = 3; })),
               AllOf(HasSubstr("--schedule cosine"), HasSubstr("--steps")));
-  EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.data.order = "streams"; })),
-              AllOf(HasSubstr("--order streams"), HasSubstr("--device cpu")));
+  EXPECT_THAT(refusal(changed([](RunConfig& c) {
+                c.data.order = "streams", c.layout.cp = 256;
+              })),
+              AllOf(HasSubstr("--order streams"), HasSubstr("pieces of 2 tokens")));
+  EXPECT_EQ(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.data.order = "streams"; })), "");
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.layout.zero = 2; })),
               AllOf(HasSubstr("--zero 2"), HasSubstr("give --zero 1")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.allow = {"warmpu"}; })),

@@ -77,7 +77,7 @@ TEST(SsdMixerCuda, RowsThatGoOnEqualTheCpu) {
   for (const auto& [dtype, bars] : std::vector<std::pair<at::ScalarType, Bars>>{
            {at::kBFloat16, {6e-3, 2.5e-2}}, {at::kFloat, {1e-5, 2e-5}}})
     for (const SsdMixerForm& f : {form(2, 64, 32, 1, 128), form(2, 32, 16, 2, 8)})
-      for (const auto& [length, cut] : {std::pair<int64_t, int64_t>{130, 65}, {200, 2}, {66, 64}})
+      for (const auto& [length, cut] : {std::pair<int64_t, int64_t>{130, 65}, {200, 2}, {66, 64}, {1600, 3}})
         for (const bool recompute : {false, true}) {
           SsdMixerForm used = f;
           used.recompute_scan = recompute;

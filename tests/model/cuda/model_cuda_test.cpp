@@ -4,32 +4,11 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-
-#include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
-#include "tests/model/models.h"
+#include "tests/model/cuda/gpu_models.h"
 
 namespace dm::model {
 namespace {
-
-Parameters on_gpu(const Parameters& parameters, bool gradients) {
-  Parameters moved;
-  for (const auto& [name, tensor] : parameters) {
-    at::Tensor leaf = tensor.detach().to(at::kCUDA).requires_grad_(gradients);
-    if (gradients) leaf.mutable_grad() = at::zeros_like(leaf);
-    moved.emplace(name, leaf);
-  }
-  return moved;
-}
-
-/// Shapes that the fast kernels serve, two layers of `pattern`.
-ModelConfig wide_config(const std::string& pattern, const std::string& lambda) {
-  ModelConfig config = small_config(pattern, "mamba2", lambda);
-  config.d_model = 256, config.d_state = 128, config.head_dim = 32, config.head_dim_plain = 64;
-  config.vocab_size = 301;
-  return config;
-}
 
 at::Tensor decode(Decoder& decoder, const at::Tensor& ids) {
   std::vector<at::Tensor> logits;
@@ -101,16 +80,6 @@ TEST(RecomputeCuda, ChangesNoBit) {
     }
 }
 
-/// ||a - b|| / ||b|| over all parameters together.
-double distance(const Parameters& a, const Parameters& b) {
-  double difference = 0, size = 0;
-  for (const auto& [name, tensor] : b) {
-    difference += (a.at(name) - tensor).to(at::kDouble).square().sum().item<double>();
-    size += tensor.to(at::kDouble).square().sum().item<double>();
-  }
-  return std::sqrt(difference / size);
-}
-
 // What is held in bfloat16 by choice moves the gradients by its rounding, and does move them.
 TEST(PrecisionCuda, EveryChoiceStaysNearFloat32) {
   ModelConfig config = wide_config("DMD", "scalar");
@@ -133,14 +102,3 @@ TEST(PrecisionCuda, EveryChoiceStaysNearFloat32) {
 
 }  // namespace
 }  // namespace dm::model
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  if (dm::kernels::cuda_devices().empty()) {
-    fmt::print("skipped: {}\n", dm::kernels::cuda_status());
-    return 77;
-  }
-  dm::kernels::use_gpu(0);
-  const int failed = RUN_ALL_TESTS();
-  return failed != 0 || testing::UnitTest::GetInstance()->test_to_run_count() == 0 ? 1 : 0;
-}
