@@ -130,8 +130,7 @@ train::Groups RunGroups::groups() {
                         .cp_rank = place.cp,
                         .tensor = tensor_.get(),
                         .context = context_.get()},
-          // Exchanges through host memory inside a pass need the host each time.
-          .recordable = over_nccl_ || (!tensor_ && !context_),
+          .recordable = over_nccl_,  // exchanges through host memory need the host each time
           .traffic = &traffic_};
 }
 

@@ -52,10 +52,6 @@ void RunConfig::resolve_and_validate() {
       "--order streams with --cp {}: pieces of {} tokens do not hold the {} that a convolution looks back "
       "on; give longer rows or fewer context ranks",
       layout.cp, train.length / layout.cp, model.d_conv - 1);
-  DM_REQUIRE(
-      !gpu || layout.zero == 1, ExitCode::usage,
-      "--zero {} with --device cuda: scattered gradients have been tried on CPUs only so far; give --zero 1",
-      layout.zero);
   validate(schedule, total_steps());
   DM_REQUIRE(train.eval_every == 0 || !eval.eval_data.empty(), ExitCode::usage,
              "--eval-every {} has nothing to evaluate on: give --eval-data", train.eval_every);

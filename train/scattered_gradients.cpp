@@ -62,6 +62,7 @@ void ScatteredGradients::take_in(size_t index) {
 void ScatteredGradients::finish() {
   parameters_.check_gradients();
   const auto end = Trace::now();
+  if (!in_pass_) host_pass_begin_ = end, pass_begin_.set();
   pass_end_.set();
   // A pass takes all but the first bucket with it, whether it was called or replayed.
   if (in_pass_) complete_(0);

@@ -20,6 +20,14 @@ StepSetup step_setup(const RunConfig& config) {
           .zero = config.layout.zero};
 }
 
+namespace {
+
+bool exchange_inside_passes(const Groups& groups, const FlatParameters& parameters) {
+  return groups.placement.tensor || groups.placement.context || parameters.scattered();
+}
+
+}  // namespace
+
 StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& optimizer,
                        const StepSetup& setup, const Groups& groups)
     : groups_(groups),
@@ -28,7 +36,8 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
                   setup.device, setup.bucket_bytes, setup.zero),
       optimizer_(optimizer, parameters_),
       model_(model, parameters_.leaves(), setup.activations, groups.placement),
-      passes_(model_, setup.micro_batch, setup.seed, setup.record && groups.recordable) {
+      passes_(model_, setup.micro_batch, setup.seed,
+              setup.record && (groups.recordable || !exchange_inside_passes(groups, parameters_))) {
   for (const auto& [name, leaf] : parameters_.leaves()) gradients_.emplace(name, leaf.grad());
   if (setup.streams) passes_.carry(streams_.emplace(model_, setup.global_rows, groups).rows());
   if (parameters_.scattered()) {
