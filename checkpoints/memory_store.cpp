@@ -227,16 +227,22 @@ MemoryStore::MemoryStore(std::string run_directory, std::string memory_directory
 }
 MemoryStore::~MemoryStore() = default;
 
+int64_t snapshot_room(const std::vector<int64_t>& bytes_of_hosts) {
+  const size_t hosts = bytes_of_hosts.size();
+  int64_t most = 0;
+  for (size_t h = 0; h < hosts; ++h)
+    most =
+        std::max(most, 2 * (bytes_of_hosts[h] + (hosts > 1 ? bytes_of_hosts[(h + hosts - 1) % hosts] : 0)));
+  return most;
+}
+
 int64_t MemoryStore::require_room(int64_t bytes_of_rank) {
   Impl& my = *impl_;
   std::vector<int64_t> bytes(static_cast<size_t>(my.hosts.files));
   const auto ballots = vote(my.group, [&] { return std::to_string(bytes_of_rank); });
   for (size_t rank = 0; rank < ballots.size(); ++rank)
     bytes[static_cast<size_t>(my.hosts.file_of_rank[rank])] += std::stoll(ballots[rank]);
-  int64_t most = 0;
-  for (size_t h = 0; h < bytes.size(); ++h)
-    most = std::max(most,
-                    2 * (bytes[h] + (bytes.size() > 1 ? bytes[(h + bytes.size() - 1) % bytes.size()] : 0)));
+  const int64_t most = snapshot_room(bytes);
   my.on_hosts([&] {
     const int64_t room = free_bytes(my.memory_directory) + bytes_below(my.directory());
     DM_REQUIRE(room >= most, ExitCode::usage,

@@ -52,6 +52,10 @@ class MemoryStore {  // neither copied nor moved
   std::unique_ptr<Impl> impl_;
 };
 
+/// Bytes on the host that needs most where hosts, in their order, own so many: two snapshots of its own ranks
+/// and of the host before it.
+int64_t snapshot_room(const std::vector<int64_t>& bytes_of_hosts);
+
 /// The run goes on without snapshots: those that there are do not belong to it any more.
 void forget_snapshots(const std::string& run_directory);
 

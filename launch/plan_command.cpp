@@ -10,6 +10,7 @@
 #include "model/config.h"
 #include "model/cost.h"
 #include "train/plan/planner.h"
+#include "train/plan/rank_memory.h"
 #include "train/plan/sensitivity.h"
 #include "train/run_config.h"
 
@@ -75,10 +76,14 @@ void print_line(const train::Plan& plan) {
              plan.tokens_per_second_per_gpu(), 100 * plan.efficiency(), plan.fits ? "" : "  does not fit");
 }
 
-void print_details(const train::Plan& plan) {
+void print_details(const train::Plan& plan, int64_t snapshot_bytes) {
   fmt::print("\nThe busiest rank of {} (dp {}, cp {}, tp {}) on {} GPUs\n", plan.options(),
              plan.place.dp_rank, plan.place.cp_rank, plan.place.tp_rank, plan.place.world());
   fmt::print("  memory      {}\n", plan.memory.text());
+  if (snapshot_bytes > 0)
+    fmt::print(
+        "  snapshots   {:.1f} GiB at most in the memory of a node: two of its ranks and of the node before\n",
+        static_cast<double>(snapshot_bytes) / kGiB);
   const train::StepTime& t = plan.time;
   fmt::print(
       "  step        {:.1f} ms: computes {:.1f}; waits for tensor exchanges {:.1f}, context {:.1f}, sums of "
@@ -184,6 +189,7 @@ class PlanCommand final : public Command {
                              .weights = DType::f32,
                              .activations = run.compute == "f32" ? DType::f32 : DType::bf16,
                              .bucket_bytes = train::bucket_bytes(run),
+                             .streams = config_.data.order == "streams",
                              .zero = config_.layout.zero}});
     if (options_.as_given) {
       const dist::Mesh mesh = dist::make_mesh(config_.layout, gpus, std::min(gpus, cluster.gpus_per_node));
@@ -200,6 +206,12 @@ class PlanCommand final : public Command {
     return plans;
   }
 
+  /// 0 where the run takes no snapshots in memory.
+  int64_t snapshot_bytes(const train::Plan& plan, const train::Cluster& cluster) const {
+    if (config_.checkpoint.memory_snapshot_every == 0) return 0;
+    return train::snapshot_bytes(plan.model, plan.place, plan.size, cluster.gpus_per_node);
+  }
+
   void print_tables(const std::vector<train::Plan>& plans, const std::vector<train::Plan>& best,
                     const train::Cluster& cluster) const {
     fmt::print("{}: {} parameters; rows of {} tokens\n\n",
@@ -207,7 +219,7 @@ class PlanCommand final : public Command {
                model::parameter_count(config_.model), config_.train.length);
     print_head();
     for (const train::Plan& plan : plans) print_line(plan);
-    for (const train::Plan& plan : best) print_details(plan);
+    for (const train::Plan& plan : best) print_details(plan, snapshot_bytes(plan, cluster));
     if (options_.sensitivity) print_sensitivity(best, cluster);
     if (options_.failures)
       for (const train::Plan& plan : best) print_failures(plan, cluster, options_.failure_runs);
@@ -218,7 +230,11 @@ class PlanCommand final : public Command {
                   train::Cluster cluster) const {
     Json json = cluster.table().to_json();
     json["parameters"] = model::parameter_count(config_.model);
-    for (const train::Plan& plan : plans) json["plans"].push_back(plan.json());
+    for (const train::Plan& plan : plans) {
+      json["plans"].push_back(plan.json());
+      if (const int64_t bytes = snapshot_bytes(plan, cluster); bytes > 0)
+        json["plans"].back()["snapshot_bytes_a_node"] = bytes;
+    }
     if (options_.failures)
       for (const train::Plan& plan : best)
         json["goodput"].push_back(failures_json(plan, cluster, options_.failure_runs));

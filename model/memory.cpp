@@ -50,13 +50,6 @@ std::string MemoryNeed::text() const {
   return text;
 }
 
-MemoryNeed training_memory(const ModelConfig& config, int64_t rows, int64_t length,
-                           int64_t activation_bytes) {
-  const std::vector<LocalParameter> whole = whole_parameters(parameter_infos(config));
-  return training_memory(config, {.parameters = whole, .share = 1, .owners = 1}, rows, length,
-                         activation_bytes);
-}
-
 MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int64_t rows, int64_t length,
                            int64_t activation_bytes) {
   const std::string letters = layer_letters(config);
@@ -93,6 +86,7 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   MemoryNeed need{{{"weights", 4 * parameters}, {"gradients", 4 * gradients}, {"moments", 8 * owned}}};
   // Alone they are the weights and gradients themselves.
   if (part.owners > 1) need.parts.push_back({"owned pieces", 8 * owned});
+  if (part.carried > 0) need.parts.push_back({"carried rows", part.carried});
   need.parts.push_back({"copies for products", copied_bytes(config, part.parameters, activation_bytes)});
   need.parts.push_back({"kept activations", tokens * (kept + ends)});
   // The head is over before the layers' backward passes begin.
@@ -100,13 +94,14 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   return need;
 }
 
-std::string fitting_options(const ModelConfig& config, int64_t rows, int64_t length, int64_t activation_bytes,
-                            double bytes, const std::string& rows_option) {
+std::string fitting_options(const ModelConfig& config, int64_t rows,
+                            const std::function<double(const ModelConfig&, int64_t)>& need, double bytes,
+                            const std::string& rows_option) {
   for (int64_t fewer = rows; fewer >= 1; fewer = fewer > 1 ? (fewer + 1) / 2 : 0)
     for (const char* policy : {"conv", "scan", "block"}) {
       ModelConfig changed = config;
       changed.recompute = policy, changed.recompute_layers = 0;
-      if (training_memory(changed, fewer, length, activation_bytes).total() > bytes) continue;
+      if (need(changed, fewer) > bytes) continue;
       const std::string recompute = fmt::format("--recompute {}", policy);
       return fewer == rows ? recompute : fmt::format("--{} {} {}", rows_option, fewer, recompute);
     }

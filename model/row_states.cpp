@@ -108,6 +108,20 @@ std::vector<RowStates::Tensor> RowStates::tensors_of(const std::vector<kernels::
   return all;
 }
 
+RowSize row_size(const ModelConfig& config, const Placement& placement, int64_t activation_bytes) {
+  constexpr int64_t kStateBytes = 4;
+  RowSize size;
+  for (const LocalParameter& tensor : local_parts(declared_carried(config, placement.tp), placement)) {
+    const std::string& name = tensor.info.name;
+    const bool window = name.compare(name.rfind('.') + 1, 4, "conv") == 0;
+    size.bytes += tensor.count() * (window ? activation_bytes : kStateBytes);
+    if (placement.cp_rank > 0) continue;  // the first context rank has the rows' beginnings
+    for (const ParameterPiece& piece : tensor.pieces)
+      if (piece.counted) size.stored += piece.count();
+  }
+  return size;
+}
+
 std::vector<Exchange> exchanges_of_rows(const ModelConfig& config, const Placement& p, int64_t rows) {
   std::vector<Exchange> all;
   if (p.cp == 1 || p.cp_rank + 1 < p.cp) return all;

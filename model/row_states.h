@@ -47,6 +47,13 @@ class RowStates {
   std::vector<kernels::RowState> states_;              // by layer
 };
 
+/// What a row takes of a rank: bytes of one copy of its state, with activations of so many bytes, and the
+/// elements that a checkpoint gets of it.
+struct RowSize {
+  int64_t bytes = 0, stored = 0;
+};
+RowSize row_size(const ModelConfig& config, const Placement& placement, int64_t activation_bytes);
+
 /// What leave() exchanges for `rows` rows on this rank.
 std::vector<Exchange> exchanges_of_rows(const ModelConfig& config, const Placement& placement, int64_t rows);
 

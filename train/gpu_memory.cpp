@@ -2,11 +2,13 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/log.h"
 #include "kernels/device/device.h"
 #include "kernels/device/gpu.h"
-#include "model/memory.h"
+#include "train/plan/rank_memory.h"
 
 namespace dm::train {
 namespace {
@@ -17,13 +19,22 @@ constexpr double kUsable =
 
 double card_bytes() { return static_cast<double>(kernels::cuda_devices().at(0).memory_bytes); }
 
+model::MemoryNeed need_of(const GpuMemoryPlan& plan, const model::ModelConfig& model, int64_t rows) {
+  StepSize size = plan.size;
+  size.micro_batch = rows;
+  return rank_memory(model, RankParameters(model, plan.place.tp, plan.place.tp_rank), plan.place, size);
+}
+
 model::MemoryNeed need_of(const GpuMemoryPlan& plan) {
-  return model::training_memory(plan.model, plan.rows, plan.length, plan.activation_bytes);
+  return need_of(plan, plan.model, plan.size.micro_batch);
 }
 
 std::string advice(const GpuMemoryPlan& plan) {
-  return model::fitting_options(plan.model, plan.rows, plan.length, plan.activation_bytes,
-                                kUsable * card_bytes(), plan.rows_option);
+  const int64_t rows = std::min(plan.size.micro_batch, own_rows(plan.place, plan.size));
+  const auto need = [&](const model::ModelConfig& changed, int64_t fewer) {
+    return need_of(plan, changed, fewer).total();
+  };
+  return model::fitting_options(plan.model, rows, need, kUsable * card_bytes(), plan.rows_option);
 }
 
 }  // namespace

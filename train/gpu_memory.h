@@ -6,14 +6,15 @@
 #include <string>
 
 #include "model/config.h"
+#include "train/plan/step_traffic.h"
 
 namespace dm::train {
 
 struct GpuMemoryPlan {
   const model::ModelConfig& model;
-  int64_t rows, length;      // worked on at once
-  int64_t activation_bytes;  // 2 or 4
-  std::string rows_option;   // names `rows` to the user
+  RankPlace place;  // of this rank
+  StepSize size;
+  std::string rows_option;  // names the rows at once to the user
 };
 
 /// Logs the predicted need beside the card's memory, as a warning where that is less.

@@ -66,6 +66,15 @@ void StepRunner::accumulate(const data::Batch& batch) {
   exchange_->finish();
 }
 
+int64_t StepRunner::stored_bytes() const {
+  int64_t bytes = streams_ ? streams_->stored_bytes() : 0;
+  if (!owns()) return bytes;
+  const auto add = [&](const at::Tensor& array) { bytes += static_cast<int64_t>(array.nbytes()); };
+  add(parameters_.owned_weights());
+  for (const at::Tensor& slot : optimizer_.slots()) add(slot);
+  return bytes;
+}
+
 StepFacts StepRunner::agree(StepFacts mine) const {
   if (groups_.placement.tp_rank == 0)  // of tensor ranks, which all know the same loss, one counts
     mine.nats = local_.nats, mine.targets = local_.targets;

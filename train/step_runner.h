@@ -67,6 +67,8 @@ class StepRunner {
   const LocalLoss& local() const { return local_; }
   /// Of ranks that hold the same piece of the state, one saves it and counts its gradients.
   bool owns() const { return groups_.across == nullptr || groups_.across->rank() == 0; }
+  /// Bytes that this rank puts into a checkpoint.
+  int64_t stored_bytes() const;
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }

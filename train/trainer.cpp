@@ -76,7 +76,6 @@ class Trainer {
   void end_save(Reporter& reporter);
   void trace_step();
   bool speaks() const { return groups_.all.rank() == 0; }
-  int64_t owned_bytes();
 
   const RunConfig& config_;
   Groups groups_;
@@ -330,7 +329,7 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
       failures_(config.train.run_dir, speaks()),
       step_(config.model, config.optimizer, step_setup(config), groups),
       saver_(store_, step_.parameters(), step_.optimizer(), step_.owns(), step_.streams()),
-      snapshots_(config, groups_, *save_group_, owned_bytes()),
+      snapshots_(config, groups_, *save_group_, step_.stored_bytes()),
       guard_(config.train.spike_sigma, config.train.spike_window),
       trace_(config.train.trace, config.train.trace_steps, config.train.device == "cuda", groups.all) {
   if (config.train.digest_every > 0 && groups.replicas.size() == 1)
@@ -342,16 +341,6 @@ Trainer::Trainer(const RunConfig& config, const Groups& groups)
   time_up_ = config.train.minutes > 0 && seconds_before_ >= config.train.minutes * 60;
   attempt_.restart();
   since_save_.restart();
-}
-
-/// What this rank puts into a checkpoint.
-int64_t Trainer::owned_bytes() {
-  int64_t bytes = step_.streams() ? step_.streams()->stored_bytes() : 0;
-  if (!step_.owns()) return bytes;
-  const auto add = [&](const at::Tensor& array) { bytes += static_cast<int64_t>(array.nbytes()); };
-  add(step_.parameters().owned_weights());
-  for (const at::Tensor& slot : step_.optimizer().slots()) add(slot);
-  return bytes;
 }
 
 std::optional<Meta> Trainer::restore() {
@@ -419,8 +408,16 @@ ExitCode train(const RunConfig& config, const Groups& groups) {
   at::set_num_threads(static_cast<int>(threads()));
   if (config.train.dry_run) return dry_run(config, groups), ExitCode::ok;
   if (config.train.device != "cuda") return Trainer(config, groups).run();
-  const GpuMemoryPlan plan{config.model, std::min(config.train.micro_batch, config.train.global_batch),
-                           config.train.length, activation_type(config.train) == at::kBFloat16 ? 2 : 4,
+  const bool bf16 = activation_type(config.train) == at::kBFloat16;
+  const GpuMemoryPlan plan{config.model,
+                           RankPlace::of(groups),
+                           {.rows = config.train.global_batch,
+                            .length = config.train.length,
+                            .micro_batch = config.train.micro_batch,
+                            .activations = bf16 ? DType::bf16 : DType::f32,
+                            .bucket_bytes = bucket_bytes(config.train),
+                            .streams = config.data.order == "streams",
+                            .zero = config.layout.zero},
                            "micro-batch"};
   announce_memory(plan);
   ExitCode code = ExitCode::internal;

@@ -40,6 +40,17 @@ TEST(PlanCommand, JsonOfALayoutAsGiven) {
   EXPECT_EQ(json["cluster"]["gpus_per_node"], 8);
 }
 
+TEST(PlanCommand, SnapshotsAndCarriedRowsAreShownWhereThereAreSuch) {
+  const std::vector<std::string> layout = {"--gpus", "16", "--as-given", "true", "--micro-batch", "2"};
+  auto with = layout;
+  with.insert(with.end(), {"--memory-snapshot-every", "10", "--order", "streams"});
+  EXPECT_THAT(plan(layout).out, AllOf(Not(HasSubstr("snapshots")), Not(HasSubstr("carried rows"))));
+  EXPECT_THAT(plan(with).out, AllOf(HasSubstr("snapshots"), HasSubstr("carried rows")));
+  with.insert(with.end(), {"--json", "true"});
+  const Json json = Json::parse(plan(with).out);
+  EXPECT_GT(json["plans"][0]["snapshot_bytes_a_node"], 12 * json["parameters"].get<double>());
+}
+
 TEST(PlanCommand, AClusterIsEditedAsAFile) {
   const TemporaryFolder folder;
   const std::string path = folder / "mine.ini";

@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 
 #include "model/local_parameters.h"
+#include "model/row_states.h"
 #include "tests/support/refusal.h"
 #include "train/plan/planner.h"
+#include "train/plan/rank_memory.h"
 #include "train/plan/sensitivity.h"
 
 namespace dm::train {
@@ -31,6 +33,14 @@ PlanTask task(const std::string& name, int64_t rows, int64_t micro_batch) {
 Plan data_parallel_plan(const std::string& name, int64_t gpus, int64_t rows, int64_t micro_batch,
                         int64_t shard = 0) {
   return Planner(task(name, gpus * rows, micro_batch)).plan(gpus, 1, 1, shard);
+}
+
+/// Of the states and windows of one row: H P N numbers of four bytes and (W - 1) (E + 2 G N) of two, in every
+/// branch.
+double row_bytes(const model::ModelConfig& c) {
+  const auto inner = static_cast<double>(2 * c.d_model), n = static_cast<double>(c.d_state);
+  const double branch = 4 * inner * n + 2 * static_cast<double>(c.d_conv - 1) * (inner + 2 * n);
+  return 2 * static_cast<double>(model::layer_letters(c).size()) * branch;
 }
 
 TEST(ClusterTest, TheRecipeIsTheDefault) {
@@ -136,6 +146,47 @@ TEST(PlanTest, Stage2HoldsFewerGradientsAndSendsThemOften) {
   EXPECT_THAT(two.options(), HasSubstr(" --zero 2 "));
   // One GPU owns all of its gradients whatever the stage.
   EXPECT_EQ(Planner(scattered).plan(1, 1, 1, 0).memory.text(), Planner(kept).plan(1, 1, 1, 0).memory.text());
+}
+
+TEST(PlanTest, CarriedRowsAreCounted) {
+  PlanTask streams = task("diffmamba2-130m", 24, 4), shuffled = streams;
+  streams.size.streams = true;
+  const auto carried = [](const Plan& plan) {
+    for (const model::MemoryPart& p : plan.memory.parts)
+      if (p.name == "carried rows") return p.bytes;
+    return 0.0;
+  };
+  const double row = row_bytes(streams.model);
+  EXPECT_EQ(carried(Planner(shuffled).plan(2, 1, 1, 0)), 0);
+  // Twelve rows a rank, four at once, as they enter and leave a pass; five of ten with one in a last pass.
+  EXPECT_DOUBLE_EQ(carried(Planner(streams).plan(2, 1, 1, 0)), (12 + 2 * 4) * row);
+  streams.size.rows = 10;
+  EXPECT_DOUBLE_EQ(carried(Planner(streams).plan(2, 1, 1, 0)), (5 + 2 * (4 + 1)) * row);
+  // A branch on each of two tensor ranks; context ranks all have room for the rows.
+  EXPECT_DOUBLE_EQ(carried(Planner(streams).plan(2, 1, 2, 0)), (5 + 2 * (4 + 1)) * row / 2);
+  EXPECT_DOUBLE_EQ(carried(Planner(streams).plan(2, 2, 1, 0)), (5 + 2 * (4 + 1)) * row);
+}
+
+TEST(PlanTest, SnapshotsTakeTwiceTheStateOfTwoNodes) {
+  const Plan plan = data_parallel_plan("diffmamba2-130m", 16, 4, 4);
+  const auto bytes = [&](int64_t a_node, bool streams = false, int64_t shard = 16) {
+    RankPlace place = plan.place;
+    place.shard = shard;
+    StepSize size = plan.size;
+    size.streams = streams;
+    return static_cast<double>(snapshot_bytes(plan.model, place, size, a_node));
+  };
+  const double state = 12.0 * static_cast<double>(model::parameter_count(plan.model));
+  EXPECT_NEAR(bytes(16) / (2 * state), 1, 1e-3);  // pieces are padded
+  EXPECT_NEAR(bytes(8) / (2 * state), 1, 1e-3);   // a half, and the other node's
+  EXPECT_NEAR(bytes(4) / state, 1, 1e-3);
+  // Cut within four ranks, the first four store it: their node, and the one after it.
+  EXPECT_NEAR(bytes(4, false, 4) / (2 * state), 1, 1e-3);
+  EXPECT_NEAR(bytes(2, false, 4) / (2 * state), 1, 1e-3);
+  // Rows are stored in float32, by the ranks that have them.
+  const model::RowSize row = model::row_size(plan.model, {}, 4);
+  EXPECT_EQ(row.bytes, 4 * row.stored);
+  EXPECT_DOUBLE_EQ(bytes(4, true) - bytes(4), 2.0 * 8 * 4 * 4 * static_cast<double>(row.stored));
 }
 
 TEST(PlanTest, TheBestComesFirstAndFits) {

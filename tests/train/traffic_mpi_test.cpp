@@ -1,11 +1,15 @@
 // Bytes of real steps beside their prediction where the grid of tests/parity does not reach: the state cut
-// within groups of ranks, and rows of two lengths.
+// within groups of ranks, and rows of two lengths; and bytes that are stored.
 
 #include <gtest/gtest.h>
+
+#include <array>
 
 #include "tests/train/layout.h"
 #include "tests/train/tiny_model.h"
 #include "train/parity.h"
+#include "train/plan/rank_memory.h"
+#include "train/step_runner.h"
 
 namespace dm::train {
 namespace {
@@ -58,6 +62,38 @@ TEST(StepTraffic, OfTheContextAxisDoesNotGrowWithTheRows) {
   EXPECT_EQ(brief.data, lengthy.data);
   EXPECT_EQ(wide.context.sent(), 2 * brief.context.sent());
   EXPECT_GT(brief.context.sent(), 0);  // of every rank: the first sends going forward, the last going back
+}
+
+/// What ranks put into a checkpoint or snapshot, and the memory of their host that is asked for snapshots.
+TEST(StoredBytes, AreAsPlanned) {
+  const int64_t world = test::mpi().world();
+  for (const bool streams : {false, true})
+    for (const auto& [cp, tp, shard] :
+         std::vector<std::array<int64_t, 3>>{{1, 1, 0}, {1, 1, 1}, {world, 1, 0}, {1, 2, 0}, {2, 1, 1}}) {
+      if (world % (cp * tp) != 0) continue;
+      test::Layout layout(cp, tp, shard);
+      const Groups groups = layout.groups();
+      const StepSize size{.rows = world + 1,
+                          .length = 13,
+                          .micro_batch = 2,
+                          .weights = DType::f64,
+                          .bucket_bytes = 1000,
+                          .streams = streams};
+      const StepRunner runner(test::tiny_model(), {},
+                              {.weights = DType::f64,
+                               .activations = at::kDouble,
+                               .bucket_bytes = size.bucket_bytes,
+                               .micro_batch = size.micro_batch,
+                               .global_rows = size.rows,
+                               .streams = streams},
+                              groups);
+      const RankPlace place = RankPlace::of(groups);
+      const RankParameters parameters(test::tiny_model(), place.tp, place.tp_rank);
+      EXPECT_EQ(runner.stored_bytes(), stored_bytes(test::tiny_model(), parameters, place, size))
+          << layout.name() << " shard " << shard << (streams ? " streams" : "");
+      const double all = groups.all.all_sum(static_cast<double>(runner.stored_bytes()));
+      EXPECT_EQ(2 * all, static_cast<double>(snapshot_bytes(test::tiny_model(), place, size, world)));
+    }
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "train/bench/stage_times.h"
 #include "train/device_name.h"
 #include "train/gpu_memory.h"
+#include "train/plan/rank_memory.h"
 #include "train/step_runner.h"
 #include "train/stopwatch.h"
 
@@ -40,6 +41,14 @@ data::Batch random_batch(const model::ModelConfig& model, const StepBenchConfig&
   return batch;
 }
 
+StepSize size_of(const StepBenchConfig& config, const Groups& groups) {
+  const bool bf16 = config.device == "cuda" && config.compute != "f32";
+  return {.rows = config.rows * groups.data_ranks,
+          .length = config.length,
+          .micro_batch = config.micro_rows > 0 ? std::min(config.micro_rows, config.rows) : config.rows,
+          .activations = bf16 ? DType::bf16 : DType::f32};
+}
+
 StepBenchResult measured(const model::ModelConfig& model_config, const StepBenchConfig& config,
                          const Groups& groups) {
   const bool gpu = config.device == "cuda";
@@ -51,15 +60,16 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   result.missing = rates.missing;
   result.parameters = model::parameter_count(model_config);
 
-  const int64_t rows_at_once = config.micro_rows > 0 ? std::min(config.micro_rows, config.rows) : config.rows;
-  const int64_t activation_bytes = gpu && config.compute != "f32" ? 2 : 4;
-  result.memory = model::training_memory(model_config, rows_at_once, config.length, activation_bytes);
+  const StepSize size = size_of(config, groups);
+  result.memory =
+      rank_memory(model_config, RankParameters(model_config, groups.placement.tp, groups.placement.tp_rank),
+                  RankPlace::of(groups), size);
   result.ranks = groups.all.size();
   result.dp = groups.data_ranks, result.cp = groups.placement.cp, result.tp = groups.placement.tp;
   StepRunner runner(model_config, {},
-                    {.activations = activation_bytes == 2 ? at::kBFloat16 : at::kFloat,
+                    {.activations = size.activations == DType::bf16 ? at::kBFloat16 : at::kFloat,
                      .device = at::Device(config.device),
-                     .micro_batch = rows_at_once,
+                     .micro_batch = size.micro_batch,
                      .record = config.graph},
                     groups);
   runner.parameters().initialise(model_config, 1);
@@ -124,9 +134,7 @@ StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBen
                            const Groups& groups) {
   model::validate(model_config);
   if (config.device != "cuda") return measured(model_config, config, groups);
-  const GpuMemoryPlan plan{model_config,
-                           config.micro_rows > 0 ? std::min(config.micro_rows, config.rows) : config.rows,
-                           config.length, config.compute == "f32" ? 4 : 2, "micro-rows"};
+  const GpuMemoryPlan plan{model_config, RankPlace::of(groups), size_of(config, groups), "micro-rows"};
   StepBenchResult result;
   with_memory_advice(plan, [&] { result = measured(model_config, config, groups); });
   return result;

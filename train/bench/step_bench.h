@@ -66,8 +66,8 @@ struct StepBenchResult {
   model::MemoryNeed memory;  // predicted
   int64_t reserved_bytes = 0;
   int64_t graph_nodes = 0;
-  // Over ranks, `rows` for each on the data axis: rates are of one rank, times of the slowest, parameters and
-  // the predicted memory of the whole model.
+  // Over ranks, `rows` for each on the data axis: rates and memory are of one rank, times of the slowest,
+  // parameters of the whole model.
   int64_t ranks = 1, dp = 1, cp = 1, tp = 1;
   double reduce_exposed_ms = 0, gather_ms = 0;  // medians: waits for gradients and for weights
   double loss = 0;  // of the last step, in nats a token: that something was trained

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "model/placement.h"
+#include "train/plan/rank_memory.h"
 
 namespace dm::train {
 namespace {
@@ -24,14 +25,6 @@ std::vector<int64_t> divisors_of(int64_t number) {
   for (int64_t d = 1; d <= number; ++d)
     if (number % d == 0) all.push_back(d);
   return all;
-}
-
-/// Of the buffers of gradients at ZeRO stage 2; 0 where all are kept.
-int64_t scattered_elements(const RankParameters& held, const RankPlace& place, const StepSize& size) {
-  if (!scatters(size.zero, place.shard)) return 0;
-  const FlatLayout flat =
-      flat_layout(held.held, size_bytes(size.weights), place.shard, size.bucket_bytes, /*scattered=*/true);
-  return flat.gradient_count + flat.widest_piece();
 }
 
 }  // namespace
@@ -104,17 +97,10 @@ Plan Planner::made(const RankPlace& layout, const model::ModelConfig& model, con
   place.dp_rank = place.dp - 1;  // which has a row more where they do not divide
   place.tp_rank = widest_.at(place.tp).rank;
   place.cp_rank = place.cp / 2;  // with a neighbour on either side
-  const model::HeldPart part{.parameters = held.held,
-                             .share = held.share,
-                             .tp = place.tp,
-                             .owners = place.shard,
-                             .gradients = scattered_elements(held, place, size)};
-  const int64_t length = model::context_piece(size.length, place.cp, 0).count();
   Plan plan{.model = model,
             .size = size,
             .place = place,
-            .memory = model::training_memory(model, part, std::min(size.micro_batch, own_rows(place, size)),
-                                             length, size_bytes(size.activations)),
+            .memory = rank_memory(model, held, place, size),
             .fits = false,
             .traffic = step_traffic(model, held, place, size),
             .time = step_time(model, held, task_.cluster, place, size),
