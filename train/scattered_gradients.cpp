@@ -14,9 +14,10 @@ ScatteredGradients::ScatteredGradients(FlatParameters& parameters, Collectives* 
       side_(on_gpu_),
       left_(on_gpu_),
       settled_(on_gpu_),
-      pass_begin_(on_gpu_),
-      pass_end_(on_gpu_),
-      all_summed_(on_gpu_) {}
+      pass_begin_(on_gpu_) {
+  for (int64_t round = 0; round < rounds_; ++round)
+    waits_.push_back({kernels::Mark(on_gpu_), kernels::Mark(on_gpu_)});
+}
 
 void ScatteredGradients::pass_begins(bool /*last*/) {
   in_pass_ = true;
@@ -62,8 +63,9 @@ void ScatteredGradients::take_in(size_t index) {
 void ScatteredGradients::finish() {
   parameters_.check_gradients();
   const auto end = Trace::now();
+  Wait& wait = waits_[static_cast<size_t>(round_)];
   if (!in_pass_) host_pass_begin_ = end, pass_begin_.set();
-  pass_end_.set();
+  wait.pass_end.set();
   // A pass takes all but the first bucket with it, whether it was called or replayed.
   if (in_pass_) complete_(0);
   for (size_t i = in_pass_ ? 1 : parameters_.buckets().size(); i-- > 0;) leave(i);
@@ -73,7 +75,7 @@ void ScatteredGradients::finish() {
   if (last && across_ != nullptr)
     across_->all_reduce(parameters_.owned_gradients().data_ptr(), parameters_.owned_count(),
                         parameters_.dtype(), Reduce::sum);
-  all_summed_.set();
+  wait.summed.set();
   host_pass_end_ = end, host_summed_ = Trace::now();
   host_exposed_ms_ += Trace::ms(end, host_summed_);
   if (!last) return;
@@ -82,13 +84,17 @@ void ScatteredGradients::finish() {
 }
 
 double ScatteredGradients::exposed_ms() const {
-  return on_gpu_ ? all_summed_.ms_since(pass_end_) : host_step_exposed_ms_;
+  if (!on_gpu_) return host_step_exposed_ms_;
+  double ms = 0;
+  for (const Wait& wait : waits_) ms += wait.summed.ms_since(wait.pass_end);
+  return ms;
 }
 
 void ScatteredGradients::report(Trace& trace) const {
   if (on_gpu_) {
-    trace.gpu("model", "last forward and backward", pass_begin_, pass_end_);
-    trace.gpu("communication", "last sums of gradients", pass_end_, all_summed_);
+    const Wait& last = waits_.back();
+    trace.gpu("model", "last forward and backward", pass_begin_, last.pass_end);
+    trace.gpu("communication", "last sums of gradients", last.pass_end, last.summed);
   } else {
     trace.host("model", "last forward and backward", host_pass_begin_, host_pass_end_);
     trace.host("communication", "last sums of gradients", host_pass_end_, host_summed_);

@@ -53,7 +53,11 @@ class ScatteredGradients final : public GradientExchange {
   std::unique_ptr<Pending> pending_;
   kernels::SideStream side_;
   kernels::Fence left_, settled_;
-  kernels::Mark pass_begin_, pass_end_, all_summed_;  // of the step's last round, on the model's stream
+  struct Wait {  // of a round, on the model's stream
+    kernels::Mark pass_end, summed;
+  };
+  std::vector<Wait> waits_;   // of the step's rounds
+  kernels::Mark pass_begin_;  // of its last pass, likewise
   Trace::Time host_pass_begin_, host_pass_end_, host_summed_;
   double host_exposed_ms_ = 0, host_step_exposed_ms_ = 0;
 };
