@@ -20,7 +20,8 @@ struct TileSums {
   float dt[kTile];
   float state[4];  // per warp: its part of <dS', S>
   float through;   // decay of the state over the tile
-  float padding[3];
+  float padding;
+  Documents documents;  // the tile's: read from here, it holds no registers
 };
 
 template <int P, int N>
@@ -107,13 +108,14 @@ struct DecayOutputs {
 
 /// Gradients of Δ, a and D of one head and tile, by one warp. With l_t = Δ_t a the log decay of token t,
 ///   dl_r = Σ_{t >= r > s} W_ts + Σ_{t >= r} before_t + Σ_{s < r} Δ_s after_s + through <dS', S>
-/// The first sum is Σ_{t >= r} (row_t - column_t): both from the same W, so that what cancels does so to
-/// float32.
+/// The first sum is Σ_{t >= r} (row_t - column_t) over r's document: both from the same W, so that what
+/// cancels does so to float32.
 struct DecayGradient {
   float2 ddt;
   float da, dd;
 
   static __device__ DecayGradient of(const TileSums& sums, float a, int lane) {
+    const Documents documents = sums.documents;
     const auto at = [lane](const float* values) { return reinterpret_cast<const float2*>(values)[lane]; };
     const float2 dt = at(sums.dt), column = at(sums.column), before = at(sums.before), after = at(sums.after);
     float2 later = {before.x - dt.x * column.x, before.y - dt.y * column.y};
@@ -121,8 +123,8 @@ struct DecayGradient {
       const float2 row = at(sums.row[warp]);
       later = {later.x + row.x, later.y + row.y};
     }
-    later = suffix_sum(later, lane);
-    const float2 up_to = inclusive_sum({dt.x * after.x, dt.y * after.y}, lane);
+    later = sum_until_end(later, documents, lane);
+    const float2 up_to = sum_since_begin({dt.x * after.x, dt.y * after.y}, documents, lane);
     const float through = sums.through * (sums.state[0] + sums.state[1] + sums.state[2] + sums.state[3]);
     const float2 dl = {later.x + (up_to.x - dt.x * after.x) + through,
                        later.y + (up_to.y - dt.y * after.y) + through};

@@ -45,7 +45,10 @@ struct StateParts {
         inner[half] += low(pair) * reached[i] + high(pair) * reached[i + 1];
       }
       TileSums& out = my.sums(h);
-      if (my.mine == 0) out.through = decay_through(decay, my.documents);
+      if (my.mine == 0) {
+        out.through = decay_through(decay, my.documents);
+        out.documents = my.documents;
+      }
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float v = quad_sum(inner[half]) * before[half];

@@ -14,6 +14,7 @@ constexpr int kHeads = 32;  // of a block
 /// A block has one tile of one row and up to 32 heads. A warp sums one head after another, two tokens a lane.
 __global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in, const DecayTable table) {
   __shared__ float steps[kTile][kHeads + 1];
+  __shared__ uint32_t halves[2];
   const int64_t tile = blockIdx.x, row = blockIdx.y, heads = in.shape.heads, length = in.shape.length;
   const int64_t begin = tile * kTile, token = row * length + begin, record = row * gridDim.x + tile;
   const int64_t first_head = int64_t{blockIdx.z} * kHeads;
@@ -22,22 +23,21 @@ __global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in,
   for (int t = warp; t < kTile; t += kThreads / 32)
     steps[t][lane] =
         t < valid && first_head + lane < heads ? in.dt[(token + t) * heads + first_head + lane] : 0.f;
+  if (warp < 2) {
+    const int64_t t = begin + warp * 32 + lane;
+    const uint32_t half = __ballot_sync(~0u, t < length && begins_document(in, row, t));
+    if (lane == 0) halves[warp] = half;
+  }
   __syncthreads();
+  const Documents documents{uint64_t{halves[1]} << 32 | halves[0]};
   for (int h = warp; h < kHeads && first_head + h < heads; h += kThreads / 32) {
     const float a = in.a[first_head + h] * kLog2E;
     const float2 dt = {steps[2 * lane][h], steps[2 * lane + 1][h]};
     DecayRecord& out = table.records[record * heads + first_head + h];
     reinterpret_cast<float2*>(out.dt)[lane] = dt;
-    reinterpret_cast<float2*>(out.sum)[lane] = inclusive_sum({dt.x * a, dt.y * a}, lane);
+    reinterpret_cast<float2*>(out.sum)[lane] = sum_since_begin({dt.x * a, dt.y * a}, documents, lane);
   }
-  if (blockIdx.z == 0 && warp == 0) {
-    uint32_t halves[2];
-    for (int half = 0; half < 2; ++half) {
-      const int64_t t = begin + half * 32 + lane;
-      halves[half] = __ballot_sync(~0u, t < length && begins_document(in, row, t));
-    }
-    if (lane == 0) table.begins[record] = uint64_t{halves[1]} << 32 | halves[0];
-  }
+  if (blockIdx.z == 0 && threadIdx.x == 0) table.begins[record] = documents.begins;
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
 // What the kernels of the fast path know of every tile of 64 tokens before they start, made by one small
-// kernel: sums of the log decay per head, and where documents begin.
+// kernel: sums of the log decay per head and document, and where documents begin.
 
 #include <cuda_runtime_api.h>
 
@@ -14,7 +14,9 @@ __host__ __device__ constexpr int64_t tiles_of(int64_t length) { return (length 
 
 /// One head of one tile. Behind the end of the row dt is 0 and the sum stays.
 struct DecayRecord {
-  float sum[kTile];  // log2 of the decay from the tile's begin up to and including each token, <= 0
+  // log2 of the decay from the begin of the tile, or of the token's document if that is later, up to and
+  // including each token, <= 0: differences mean something within a document only.
+  float sum[kTile];
   float dt[kTile];
 };
 

@@ -2,6 +2,9 @@
 // Where documents begin inside a tile of 64 tokens, as a bit mask: bit t is set where token t does not
 // continue the document of the token before it (bit 0: the last token of the tile before). Tokens past the
 // end of the row continue the last document.
+//
+// What is summed along a tile begins anew with each document, so that no value of one moves a rounding of
+// another: documents packed into a row give the same bits whatever stands beside them.
 
 #include <cstdint>
 
@@ -36,5 +39,31 @@ struct Documents {
  private:
   static __device__ uint64_t upto(int t) { return (2ull << t) - 1; }
 };
+
+/// Of tokens 2 lane and 2 lane + 1, by a whole warp: the sum over the document's tokens in the tile up to and
+/// including each.
+__device__ inline float2 sum_since_begin(float2 pair, const Documents& documents, int lane) {
+  const int t = 2 * lane, first = documents.first(t + 1);
+  float sum = first > t ? pair.y : pair.x + pair.y;  // of tokens from max(first, t + 2 - 2 step) to t + 1
+#pragma unroll
+  for (int step = 1; step < 32; step <<= 1) {
+    const float below = __shfl_up_sync(~0u, sum, step);
+    if (t + 1 - 2 * step >= first) sum += below;
+  }
+  const float below = __shfl_up_sync(~0u, sum, 1);
+  return {documents.first(t) == t ? pair.x : below + pair.x, sum};
+}
+/// The same over each token and the document's later ones in the tile.
+__device__ inline float2 sum_until_end(float2 pair, const Documents& documents, int lane) {
+  const int t = 2 * lane, last = documents.last(t);
+  float sum = last == t ? pair.x : pair.x + pair.y;  // of tokens from t to min(last, t - 1 + 2 step)
+#pragma unroll
+  for (int step = 1; step < 32; step <<= 1) {
+    const float above = __shfl_down_sync(~0u, sum, step);
+    if (t + 2 * step <= last) sum += above;
+  }
+  const float above = __shfl_down_sync(~0u, sum, 1);
+  return {sum, documents.last(t + 1) == t + 1 ? pair.y : above + pair.y};
+}
 
 }  // namespace dm::kernels::cuda

@@ -45,25 +45,4 @@ __device__ inline float quad_sum(float v) {
   return v + __shfl_xor_sync(~0u, v, 2);
 }
 
-/// Inclusive sum over tokens 2 lane and 2 lane + 1, starting from `pair`.
-__device__ inline float2 inclusive_sum(float2 pair, int lane) {
-  float sum = pair.x + pair.y;
-  for (int step = 1; step < 32; step <<= 1) {
-    const float below = __shfl_up_sync(~0u, sum, step);
-    if (lane >= step) sum += below;
-  }
-  const float below = __shfl_up_sync(~0u, sum, 1);
-  return {lane == 0 ? pair.x : below + pair.x, sum};
-}
-/// Sum over this token and all later ones of the tile.
-__device__ inline float2 suffix_sum(float2 pair, int lane) {
-  float sum = pair.x + pair.y;
-  for (int step = 1; step < 32; step <<= 1) {
-    const float above = __shfl_down_sync(~0u, sum, step);
-    if (lane + step < 32) sum += above;
-  }
-  const float above = __shfl_down_sync(~0u, sum, 1);
-  return {sum, lane == 31 ? pair.y : above + pair.y};
-}
-
 }  // namespace dm::kernels::cuda

@@ -14,6 +14,7 @@
 
 #include "kernels/ssd/cuda/fast.cuh"
 #include "tests/kernels/cuda/ssd_drift.h"
+#include "tests/kernels/cuda/ssd_isolation.h"
 #include "tests/kernels/cuda/ssd_run.cuh"
 
 namespace dm::test {
@@ -183,6 +184,7 @@ int check_all(bool quick, cudaStream_t stream) {
         one.foreign = foreign;
         good = check(one, true, stream) && good;
       }
+  good = check_isolation(stream) && good;
   std::printf("%s\n", good ? "all good" : "SOME FAILED");
   return good ? 0 : 1;
 }

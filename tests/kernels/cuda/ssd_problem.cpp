@@ -1,5 +1,6 @@
 #include "tests/kernels/cuda/ssd_problem.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cmath>
@@ -127,6 +128,20 @@ SsdProblem::SsdProblem(const SsdCase& given) : spec(given) {
       if (t > 0 && uniform(random) * static_cast<float>(s.length) < static_cast<float>(spec.documents - 1))
         ++id;
       seq_idx.push_back(id);
+    }
+  }
+}
+
+void SsdProblem::redraw_document(int64_t row, int32_t id) {
+  SsdCase other = spec;
+  other.seed += 1;
+  const SsdProblem from(other);
+  for (int64_t t = row * spec.shape.length; t < (row + 1) * spec.shape.length; ++t) {
+    if (seq_idx[static_cast<size_t>(t)] != id) continue;
+    for (const auto values :
+         {&SsdProblem::x, &SsdProblem::dt, &SsdProblem::b, &SsdProblem::c, &SsdProblem::dy}) {
+      const int64_t width = int64_t((this->*values).size()) / (spec.shape.rows * spec.shape.length);
+      std::copy_n((from.*values).begin() + t * width, width, (this->*values).begin() + t * width);
     }
   }
 }

@@ -32,6 +32,8 @@ struct SsdProblem {
   std::vector<int32_t> seq_idx, before;  // before: of the token before each row
 
   explicit SsdProblem(const SsdCase& spec);
+  /// Other values, steps among them, for every token of a row's document.
+  void redraw_document(int64_t row, int32_t id);
 };
 
 template <typename T>
