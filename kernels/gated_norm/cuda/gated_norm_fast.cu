@@ -122,16 +122,21 @@ __global__ void __launch_bounds__(kThreads, 1)
 // With n = g r, dn = dout weight scale and k = mean over the span of dn n:
 //   dg = r (dn - n k),  dy = dg z σ(z),  dz = dg y σ(z) (1 + z (1 - σ(z))),  dweight = Σ dout n scale,
 //   dscale = Σ_section dout n weight
-template <class T, bool kNorm, int kThreads>
+// A scale of each token wants the last sum for every token. Where one scale is all tokens', both sums over
+// tokens are of the same dout n: the scale and the weight come in at the end, and a section is summed once.
+template <class T, bool kNorm, bool kByToken, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1)
     gated_norm_backward_kernel(const GatedNormBackward args, const Partitions parts) {
-  __shared__ float along[2][kThreads], pulls[2][kThreads];
+  __shared__ float along[2][kThreads], pulls[kByToken ? 2 : 1][kThreads];
   const GatedNormInputs& in = args.in;
   const Channels my(in, parts);
   const int64_t width = in.branches * in.inner;
   const T* const dout = static_cast<const T*>(args.dout) + my.first;
-  const auto weight = weight_of<kNorm>(in, my);
-  float dweight[kVec] = {}, dscale = 0.f;  // dscale of section threadIdx.x
+  const float only_scale = kByToken ? 1.f : my.scale(in, 0);
+  float factor[kVec], dweight[kVec] = {};  // weight and the one scale; with it: still without the scale
+  const auto first_weight = weight_of<kNorm>(in, my);
+#pragma unroll
+  for (int i = 0; i < kVec; ++i) factor[i] = first_weight[i] * only_scale;
   Token<T> next;
   next.load(in, my, blockIdx.x);
   auto next_dout = Pack<T, kVec>::of(dout + blockIdx.x * width, my.active);
@@ -143,41 +148,48 @@ __global__ void __launch_bounds__(kThreads, 1)
     next.load(in, my, ahead);
     next_dout = Pack<T, kVec>::of(dout + ahead * width, my.active && ahead < in.tokens);
     const float r = !my.active ? 0.f : kNorm ? args.root[token * in.spans + my.span] : 1.f;
+    const float scale = kByToken ? now.scale : 1.f;
     float n[kVec], sigma[kVec], pull = 0.f;
 #pragma unroll
     for (int i = 0; i < kVec; ++i) {
       sigma[i] = sigmoid<T>(now.z[i]);
       n[i] = now.y[i] * now.z[i] * sigma[i] * r;
       const float d = now_dout[i] * n[i];
-      dweight[i] += d * now.scale;
-      pull += d * weight[i];
+      dweight[i] += d * scale;
+      pull += d * factor[i];
     }
-    if constexpr (kNorm) parts.spans.put(pull * now.scale, along[turn], my.active);
-    if (in.sections > 0) parts.sections.put(pull, pulls[turn], my.active);
-    __syncthreads();
-    if (threadIdx.x < in.sections) {
-      const float sum = parts.sections.sum(pulls[turn], threadIdx.x);
-      if (in.scale_by_token) args.dscale[token * in.sections + threadIdx.x] = sum;
-      dscale += sum;
-    }
+    if constexpr (kNorm) parts.spans.put(pull * scale, along[turn], my.active);
+    if constexpr (kByToken) parts.sections.put(pull, pulls[turn], my.active);
+    if constexpr (kNorm || kByToken) __syncthreads();
+    if constexpr (kByToken)
+      if (threadIdx.x < in.sections)
+        args.dscale[token * in.sections + threadIdx.x] = parts.sections.sum(pulls[turn], threadIdx.x);
     if (!my.active) continue;
     const float k = kNorm ? parts.spans.sum(along[turn], my.span) * parts.spans.mean : 0.f;
     float dy[kVec];
 #pragma unroll
     for (int i = 0; i < kVec; ++i) {
-      const float dg = r * (now_dout[i] * (weight[i] * now.scale) - n[i] * k), silu = now.z[i] * sigma[i];
+      const float dg = r * (now_dout[i] * (factor[i] * scale) - n[i] * k), silu = now.z[i] * sigma[i];
       dy[i] = dg * silu;
       n[i] = dg * now.y[i] * (sigma[i] + silu * (1.f - sigma[i]));
     }
     Pack<T, kVec>::of(dy).to(static_cast<T*>(args.dy) + token * width + my.first);
     Pack<T, kVec>::of(n).to(static_cast<T*>(args.dz) + token * in.z_stride + my.z_column);
   }
-  float* const sums =
-      static_cast<float*>(args.workspace) + blockIdx.x * (width + (in.scale_by_token ? 0 : in.sections));
-  if (my.active)
+  float* const sums = static_cast<float*>(args.workspace) + blockIdx.x * gated_norm_sums(in);
+  const auto weight = weight_of<kNorm>(in, my);  // read again rather than held
+  float pull = 0.f;
 #pragma unroll
-    for (int i = 0; i < kVec; ++i) sums[my.first + i] = dweight[i];
-  if (!in.scale_by_token && threadIdx.x < in.sections) sums[width + threadIdx.x] = dscale;
+  for (int i = 0; i < kVec; ++i) {
+    pull += dweight[i] * weight[i];
+    if (my.active) sums[my.first + i] = dweight[i] * only_scale;
+  }
+  if constexpr (!kByToken) {
+    if (in.sections == 0) return;
+    parts.sections.put(pull, pulls[0], my.active);
+    __syncthreads();
+    if (threadIdx.x < in.sections) sums[width + threadIdx.x] = parts.sections.sum(pulls[0], threadIdx.x);
+  }
 }
 
 Partitions partitions_of(const GatedNormInputs& in) {
@@ -197,16 +209,21 @@ cudaError_t launch(Kernel kernel, const Args& args, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-template <class T, bool kNorm>
+template <class T, bool kNorm, bool kByToken>
 auto backward_kernel(int threads) {
-  return threads <= kUsualThreads ? gated_norm_backward_kernel<T, kNorm, kUsualThreads>
-                                  : gated_norm_backward_kernel<T, kNorm, kMostThreads>;
+  return threads <= kUsualThreads ? gated_norm_backward_kernel<T, kNorm, kByToken, kUsualThreads>
+                                  : gated_norm_backward_kernel<T, kNorm, kByToken, kMostThreads>;
 }
+template <class T, bool kNorm>
 auto backward_kernel(const GatedNormInputs& in) {
   const int threads = threads_of(in);
+  return in.scale_by_token ? backward_kernel<T, kNorm, true>(threads)
+                           : backward_kernel<T, kNorm, false>(threads);
+}
+auto backward_kernel(const GatedNormInputs& in) {
   return for_element(in.element, [&](auto element) {
     using T = decltype(element);
-    return in.spans > 0 ? backward_kernel<T, true>(threads) : backward_kernel<T, false>(threads);
+    return in.spans > 0 ? backward_kernel<T, true>(in) : backward_kernel<T, false>(in);
   });
 }
 auto forward_kernel(const GatedNormInputs& in) {  // 64 registers are enough

@@ -20,9 +20,11 @@ cudaError_t gated_norm_fast_backward(const GatedNormBackward& args, cudaStream_t
 cudaError_t gated_norm_plain_forward(const GatedNormForward& args, cudaStream_t stream);
 cudaError_t gated_norm_plain_backward(const GatedNormBackward& args, cudaStream_t stream);
 
-inline int64_t gated_norm_width(const GatedNormInputs& in) { return in.branches * in.inner; }
+__host__ __device__ inline int64_t gated_norm_width(const GatedNormInputs& in) {
+  return in.branches * in.inner;
+}
 /// Columns of a row of sums.
-inline int64_t gated_norm_sums(const GatedNormInputs& in) {
+__host__ __device__ inline int64_t gated_norm_sums(const GatedNormInputs& in) {
   return gated_norm_width(in) + (in.scale_by_token ? 0 : in.sections);
 }
 
