@@ -68,6 +68,11 @@ void install_signal_handlers() {
   action.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &action, nullptr);
   sigaction(SIGXFSZ, &action, nullptr);  // a file beyond the limit is then an error of write(2), EFBIG
+  // Whoever started us may have blocked them, and a process inherits that: they would never arrive.
+  sigset_t ours;
+  sigemptyset(&ours);
+  for (const int signal : {SIGUSR1, SIGTERM, SIGINT, SIGHUP}) sigaddset(&ours, signal);
+  pthread_sigmask(SIG_UNBLOCK, &ours, nullptr);
 }
 
 void note_signals_in(int fd) { note_fd = fd; }

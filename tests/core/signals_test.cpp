@@ -43,6 +43,15 @@ TEST(SignalsTest, WhatEachAsksFor) {
   EXPECT_EQ(status_after({SIGINT}), kInterrupt);
 }
 
+TEST(SignalsTest, ABlockedSignalOfWhoeverStartedUsArrives) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  EXPECT_EQ(status_after({SIGUSR1}), kSave);
+  EXPECT_EQ(status_after({SIGINT}), kInterrupt);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 TEST(SignalsTest, TheStrongestRequestStays) {
   EXPECT_EQ(status_after({SIGUSR1, SIGINT}), kInterrupt);
   EXPECT_EQ(status_after({SIGINT, SIGUSR1}), kInterrupt);
