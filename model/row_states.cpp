@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 #include "core/failpoint.h"
@@ -52,18 +53,30 @@ void RowStates::enter(int64_t first, const at::Tensor& goes_on,
     for (const kernels::RowState& layer : states_)
       carried.push_back({copy_of_shape(layer, count), {{}, std::vector<at::Tensor>(layer.states.size())}});
   DM_CHECK(carried.size() == states_.size(), "states of {} layers for {}", carried.size(), states_.size());
+  // One kernel a tensor on a GPU, which stands still meanwhile.
+  std::map<at::ScalarType, at::Tensor> zeros;
   for (size_t i = 0; i < states_.size(); ++i) {
     const std::vector<at::Tensor> from = listed(states_[i]), to = listed(carried[i].before);
     for (size_t k = 0; k < from.size(); ++k) {
       const at::Tensor rows = from[k].narrow(0, first, count);
+      at::Tensor& zero = zeros[rows.scalar_type()];
+      if (!zero.defined()) zero = at::zeros({}, rows.options());
       std::vector<int64_t> by_row(static_cast<size_t>(rows.dim()), 1);
       by_row[0] = count;
-      to[k].copy_(at::where(goes_on.view(by_row), rows, at::zeros({}, rows.options())));
+      at::Tensor begun = to[k];
+      at::where_out(begun, goes_on.view(by_row), rows, zero);
     }
   }
 }
 
 void RowStates::leave(int64_t first, int64_t count, const std::vector<kernels::Carried>& carried) {
+  if (placement_.cp == 1) {
+    for (size_t i = 0; i < states_.size(); ++i) {
+      const std::vector<at::Tensor> from = listed(carried[i].after), to = listed(states_[i]);
+      for (size_t k = 0; k < from.size(); ++k) to[k].narrow(0, first, count).copy_(from[k]);
+    }
+    return;
+  }
   const int64_t last = placement_.cp - 1;
   const bool has = placement_.cp_rank == last, keeps = placement_.cp_rank == 0;
   if (!has && !keeps) return;
@@ -72,10 +85,6 @@ void RowStates::leave(int64_t first, int64_t count, const std::vector<kernels::C
   const std::vector<Tensor> left = has ? tensors_of(after) : std::vector<Tensor>(), mine = tensors();
   for (size_t i = 0; i < mine.size(); ++i) {
     const at::Tensor rows = mine[i].values.narrow(0, first, count);
-    if (has && keeps) {
-      rows.copy_(left[i].values);
-      continue;
-    }
     const at::TensorOptions options = rows.options().dtype(dtype_);
     const at::Tensor message =
         has ? left[i].values.to(dtype_).contiguous() : at::empty(rows.sizes(), options);
