@@ -48,6 +48,7 @@ void RowStates::reset() {
 
 void RowStates::enter(int64_t first, const at::Tensor& goes_on,
                       std::vector<kernels::Carried>& carried) const {
+  const at::NoGradGuard no_gradients;
   const int64_t count = goes_on.size(0);
   if (carried.empty())
     for (const kernels::RowState& layer : states_)
@@ -70,6 +71,7 @@ void RowStates::enter(int64_t first, const at::Tensor& goes_on,
 }
 
 void RowStates::leave(int64_t first, int64_t count, const std::vector<kernels::Carried>& carried) {
+  const at::NoGradGuard no_gradients;
   if (placement_.cp == 1) {
     for (size_t i = 0; i < states_.size(); ++i) {
       const std::vector<at::Tensor> from = listed(carried[i].after), to = listed(states_[i]);

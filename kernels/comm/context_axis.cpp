@@ -79,7 +79,9 @@ class TokensBefore : public torch::autograd::Function<TokensBefore> {
     keep_group(*context, *group);
     context->saved_data["length"] = x.size(1);
     const at::Tensor window = window_before(x, count, *group, *before_the_row);
-    return window.defined() ? window : at::zeros({x.size(0), count, x.size(2)}, x.options());
+    if (!window.defined()) return at::zeros({x.size(0), count, x.size(2)}, x.options());
+    // What is returned becomes part of the graph, which the caller's tensor must not.
+    return window.is_same(*before_the_row) ? window.clone() : window;
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const int64_t length = context->saved_data["length"].toInt();

@@ -54,6 +54,10 @@ struct Rows {
                          at::ones({kRows, piece.count()}, at::kByte), &per_target, &rows);
       loss.backward();
       states.leave(0, kRows, carried);
+      for (const kernels::Carried& layer : carried)  // no graph of a step holds on to that of the one before
+        if (layer.before.window.defined()) {
+          EXPECT_FALSE(layer.before.window.requires_grad());
+        }
     }
     return per_target.detach();
   }
