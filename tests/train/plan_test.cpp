@@ -35,8 +35,8 @@ Plan data_parallel_plan(const std::string& name, int64_t gpus, int64_t rows, int
   return Planner(task(name, gpus * rows, micro_batch)).plan(gpus, 1, 1, shard);
 }
 
-/// Of the states and windows of one row: H P N numbers of four bytes and (W - 1) (E + 2 G N) of two, in either
-/// branch of every layer, of E = D channels.
+/// Of the states and windows of one row: H P N numbers of four bytes and (W - 1) (E + 2 G N) of two, in
+/// either branch of every layer, of E = D channels.
 double row_bytes(const model::ModelConfig& c) {
   const auto inner = static_cast<double>(c.d_model), n = static_cast<double>(c.d_state);
   const double branch = 4 * inner * n + 2 * static_cast<double>(c.d_conv - 1) * (inner + 2 * n);

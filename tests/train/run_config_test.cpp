@@ -80,9 +80,7 @@ TEST(RunConfig, ContradictionsNameTheirOptions) {
               AllOf(HasSubstr("--warmup 101"), HasSubstr("--steps")));
   EXPECT_THAT(refusal(changed([](RunConfig& c) { c.train.steps = 0, c.train.minutes = 3; })),
               AllOf(HasSubstr("--schedule cosine"), HasSubstr("--steps")));
-  EXPECT_THAT(refusal(changed([](RunConfig& c) {
-                c.data.order = "streams", c.layout.cp = 256;
-              })),
+  EXPECT_THAT(refusal(changed([](RunConfig& c) { c.data.order = "streams", c.layout.cp = 256; })),
               AllOf(HasSubstr("--order streams"), HasSubstr("pieces of 2 tokens")));
   EXPECT_EQ(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.data.order = "streams"; })), "");
   EXPECT_EQ(refusal(changed([](RunConfig& c) { c.train.device = "cuda", c.layout.zero = 2; })), "");

@@ -28,8 +28,8 @@ double carried_bytes(const model::ModelConfig& model, const RankPlace& place, co
   if (!size.streams) return 0;
   const int64_t rows = own_rows(place, size), at_once = std::min(size.micro_batch, rows);
   const int64_t copies = rows + 2 * (at_once + (at_once > 0 ? rows % at_once : 0));
-  return static_cast<double>(
-      copies * model::row_size(model, placement(place), size_bytes(size.activations)).bytes);
+  return static_cast<double>(copies *
+                             model::row_size(model, placement(place), size_bytes(size.activations)).bytes);
 }
 
 /// stored_bytes() of the ranks with one tensor rank: of the state, where it is stored, and of a row.
