@@ -46,6 +46,8 @@ std::optional<at::Tensor> ssd_mixer_step_cuda(const at::Tensor& projected, const
       .heads = narrow(form.heads),
       .groups = narrow(form.groups),
       .states = narrow(form.d_state),
+      .head_dim = narrow(form.inner / form.heads),
+      .group_heads = narrow(form.heads / form.groups),
       .projected_stride = narrow(projected.stride(0)),
       .product_stride = narrow(matrix.size(0)),
       .spans = narrow(form.spans),

@@ -21,10 +21,10 @@
 namespace dm::kernels::cuda {
 
 // What a stage leaves for a later one of the same launch goes by words of two bfloat16 and the launch's
-// number, [B, columns / 2]: whoever reads a word sees whether it is there already (mail.cuh). No stage waits
-// for all of another. The stream is kept by every block.
+// number, [B, columns / 2]: whoever reads a word sees whether it is there already (mail.cuh). No
+// stage waits for all of another. The stream is kept by every block.
 
-/// Rows of a stage with a product: what one tensor core instruction takes.
+/// Rows of a stage with a product: what two tensor core instructions take.
 constexpr int kMostProductRows = 8;
 
 /// [O, I] of bfloat16: 16-byte aligned, I and the stride multiples of 8.
@@ -60,6 +60,7 @@ struct MixerProduct {
   uint64_t* product_mail;  // the same for later stages; without a matrix not written
   DecodeMatrix matrix;  // [O, branches * E]; without data the product is the gated norm itself, of any rows
   int rows, branches, inner, heads, groups, states;  // B, and E, H, G, N of a branch
+  int head_dim, group_heads;                         // P and H / G
   int projected_stride, product_stride;
   int spans, sections;  // of the gated norm; of the scale, 0: none
   bool scale_by_token;

@@ -29,27 +29,18 @@ __device__ inline bool is_of(uint64_t word, uint32_t launch) {
   return static_cast<uint32_t>(word >> 32) == launch;
 }
 
-/// The words from an even place on, once they are all there.
-template <int kWords>
-__device__ void take(const uint64_t* words, uint32_t launch, uint32_t (&pairs)[kWords]) {
-  static_assert(kWords % 2 == 0);
-  uint64_t got[kWords];
-  bool all;
-  do {
-    all = true;
-#pragma unroll
-    for (int i = 0; i < kWords; i += 2) look(words + i, got[i], got[i + 1]);
-#pragma unroll
-    for (int i = 0; i < kWords; ++i) all = all && is_of(got[i], launch);
-  } while (!all);
-#pragma unroll
-  for (int i = 0; i < kWords; ++i) pairs[i] = static_cast<uint32_t>(got[i]);
+/// The two words from an even place on, once they are there.
+__device__ inline void take(const uint64_t* words, uint32_t launch, uint32_t (&pairs)[2]) {
+  uint64_t first, second;
+  do look(words, first, second);
+  while (!is_of(first, launch) || !is_of(second, launch));
+  pairs[0] = static_cast<uint32_t>(first), pairs[1] = static_cast<uint32_t>(second);
 }
 
-/// Element `column` of what a word holds.
-__device__ inline float half_of(uint64_t word, int64_t column) {
+/// Bits of element `column` of what a word holds.
+__device__ inline uint32_t half_bits(uint64_t word, int column) {
   const auto pair = static_cast<uint32_t>(word);
-  return __uint_as_float(column % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
+  return column % 2 == 0 ? pair & 0xffffu : pair >> 16;
 }
 
 }  // namespace dm::kernels::cuda

@@ -13,10 +13,9 @@ constexpr int kPiece = 1024;                    // columns of such rows in a slo
 constexpr int kPieceRow = kPiece * 2 + 64;      // bytes between its rows: neighbours fall into other banks
 constexpr int kSlotBytes = kGroup * kPieceRow;  // a multiple of 128
 constexpr int kMostSlots = 16, kFewestSlots = 4;
-constexpr int kTogether = 6;        // groups of a block that share what is read of x
-constexpr int kFew = 2, kMany = 4;  // channels of a warp in a unit of the mixer's state
+constexpr int kFewChannels = 16, kManyChannels = 32;  // in a unit of the mixer's state
 constexpr int kMostStates = 128;
-static_assert(kDecodeWarps * kMany * kMostStates * 4 <= kSlotBytes && kSlotBytes % 128 == 0);
+static_assert(kManyChannels * kMostStates * 4 <= kSlotBytes && kSlotBytes % 128 == 0);
 
 /// The first of the parts that fall to this block when they are dealt out from block `first` on; the others
 /// follow at distances of the grid.
@@ -30,26 +29,28 @@ __host__ __device__ inline int product_groups(const DecodeMatrix& m) {
 
 /// A unit of the mixer's state: some channels of a head of a row.
 struct StateUnit {
-  int64_t head;       // of all rows and branches
+  int head;           // of all rows and branches
   int row, own_head;  // own_head: among all heads of the row
   int part, channels;
 
   __host__ __device__ static int channels_of(const MixerProduct& m) {
-    const int head_dim = m.inner / m.heads;
-    return kDecodeWarps * (m.rows >= 4 && head_dim % (kDecodeWarps * kMany) == 0 ? kMany : kFew);
+    return m.rows >= 4 && m.head_dim % kManyChannels == 0 ? kManyChannels : kFewChannels;
+  }
+  __host__ __device__ static int parts(const MixerProduct& m) {  // of a head
+    return channels_of(m) == kManyChannels ? m.head_dim / kManyChannels : m.head_dim / kFewChannels;
   }
   __host__ __device__ static int count(const MixerProduct& m) {
-    return m.rows * m.branches * (m.inner / channels_of(m));
+    return m.rows * m.branches * m.heads * parts(m);
   }
+  StateUnit() = default;
   __device__ StateUnit(const MixerProduct& m, int index) : channels(channels_of(m)) {
-    const int parts = m.inner / m.heads / channels;
-    part = index % parts, head = index / parts;
-    row = static_cast<int>(head) / (m.branches * m.heads),
-    own_head = static_cast<int>(head) % (m.branches * m.heads);
+    const int head_parts = parts(m), heads = m.branches * m.heads;
+    head = quotient(index, head_parts), part = index - head * head_parts;
+    row = quotient(head, heads), own_head = head - row * heads;
   }
   /// The first of its channels, among those of all heads of all rows.
   __device__ int64_t first_channel(const MixerProduct& m) const {
-    return head * (m.inner / m.heads) + part * channels;
+    return int64_t{head * parts(m) + part} * channels;
   }
 };
 
@@ -75,18 +76,17 @@ class MemoryRing {
   // The sending thread's.
   __device__ void send_matrix(const DecodeMatrix& m, int first) {
     const int groups = product_groups(m), grid = static_cast<int>(gridDim.x);
-    for (int begin = own_part(first); begin < groups; begin += kTogether * grid)
-      for (int column = 0; column < m.inputs; column += kPiece)
-        for (int j = 0; j < kTogether && begin + j * grid < groups; ++j) {
-          const int row = (begin + j * grid) * kGroup, rows = min(kGroup, m.outputs - row);
-          const int bytes = min(kPiece, m.inputs - column) * 2;
-          const uint32_t to = take_empty(rows * bytes);
-          const char* from = static_cast<const char*>(m.data) + (int64_t{row} * m.stride + column) * 2;
-          for (int r = 0; r < rows; ++r)
-            bulk_load(to + static_cast<uint32_t>(r * kPieceRow), from + int64_t{r} * m.stride * 2, bytes,
-                      full(slot_));
-          advance();
-        }
+    for (int group = own_part(first); group < groups; group += grid)
+      for (int column = 0; column < m.inputs; column += kPiece) {
+        const int row = group * kGroup, rows = min(kGroup, m.outputs - row);
+        const int bytes = min(kPiece, m.inputs - column) * 2;
+        const uint32_t to = take_empty(rows * bytes);
+        const char* from = static_cast<const char*>(m.data) + (int64_t{row} * m.stride + column) * 2;
+        for (int r = 0; r < rows; ++r)
+          bulk_load(to + static_cast<uint32_t>(r * kPieceRow), from + int64_t{r} * m.stride * 2, bytes,
+                    full(slot_));
+        advance();
+      }
   }
   __device__ void send_state(const MixerProduct& m, int first) {
     const int units = StateUnit::count(m);

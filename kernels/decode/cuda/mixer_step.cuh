@@ -10,138 +10,171 @@ namespace dm::kernels::cuda {
 
 constexpr int kTaps = 4, kHalo = kTaps - 1;
 
-/// What a unit reads that no earlier stage of this token has written: on its way before it is waited for.
+/// Bits of a bfloat16 in a register of its own: two in one would be waited for as soon as they are loaded.
+__device__ inline uint32_t bits_of(const void* memory, int64_t at) {
+  return static_cast<const uint16_t*>(memory)[at];
+}
+__device__ inline float float_of(uint32_t bits) { return __uint_as_float(bits << 16); }
+
+/// One channel of a row's convolution window: its last tokens move up by one, this one comes behind them.
+struct WindowColumn {
+  uint16_t* at;      // the oldest
+  int64_t channels;  // to the next
+  uint32_t before[kHalo];
+
+  __device__ WindowColumn() : at(nullptr), channels(0), before{} {}
+  /// The loads are on their way afterwards. `channel` among those of all branches.
+  __device__ WindowColumn(const MixerProduct& m, int row, int channel) : channels(m.branches * m.channels()) {
+    at = static_cast<uint16_t*>(m.window) + int64_t{row} * kHalo * channels + channel;
+#pragma unroll
+    for (int t = 0; t < kHalo; ++t) before[t] = at[t * channels];
+  }
+  __device__ void move(uint32_t now) const {
+#pragma unroll
+    for (int t = 0; t < kHalo; ++t)
+      at[t * channels] = static_cast<uint16_t>(t + 1 < kHalo ? before[t + 1] : now);
+  }
+};
+
+/// The projection's columns of this token: from memory, or as mail of this launch.
+struct ProjectedRow {
+  const void* memory;
+  const uint64_t* mail;
+
+  __device__ ProjectedRow(const MixerProduct& m, int row)
+      : memory(static_cast<const uint16_t*>(m.projected) + int64_t{row} * m.projected_stride),
+        mail(m.projected_mail == nullptr ? nullptr
+                                         : m.projected_mail + int64_t{row} * m.projected_stride / 2) {}
+  /// Bits of a column once they are there.
+  __device__ uint32_t take_one(int column, uint32_t launch) const {
+    uint64_t word;
+    do word = look(mail + column / 2);
+    while (!is_of(word, launch));
+    return half_bits(word, column);
+  }
+};
+
+/// What a unit reads that no earlier stage of this token has written: on its way before it is waited for. A
+/// thread has one channel of x, B or C, the next one the head's Δ, a and D.
 class UnitInputs {
  public:
-  static constexpr int kEach =
-      (kMostConvolved + kDecodeThreads - 1) / kDecodeThreads;  // convolved by a thread
-
+  UnitInputs() = default;
   __device__ UnitInputs(const MixerProduct& m, int index) : unit_(m, index) {
-    const int head_dim = m.inner / m.heads, own_head = unit_.own_head % m.heads;
-    branch_ = unit_.own_head / m.heads;
-    const int group = own_head / (m.heads / m.groups), all_channels = m.branches * m.channels();
-    const int x = own_head * head_dim + unit_.part * unit_.channels;
-    const int b = m.inner + group * m.states, c = m.inner + (m.groups + group) * m.states;
-#pragma unroll
-    for (int k = 0; k < kEach; ++k) {
-      const int i = static_cast<int>(threadIdx.x) + k * kDecodeThreads - unit_.channels;
-      channel_[k] = i < 0 ? x + i + unit_.channels : i < m.states ? b + i : c + i - m.states;
-      if (i >= 2 * m.states) {
-        channel_[k] = -1;
-        continue;
-      }
-      const int64_t channel = int64_t{branch_} * m.channels() + channel_[k];
-      taps_[k] = reinterpret_cast<const float4*>(m.conv_weight)[channel];
-      bias_[k] = m.conv_bias[channel];
-      const bf16* const window =
-          static_cast<const bf16*>(m.window) + int64_t{unit_.row} * kHalo * all_channels;
-#pragma unroll
-      for (int t = 0; t < kHalo; ++t) before_[k][t] = window[t * all_channels + channel];
+    static_assert(kMostConvolved < kDecodeThreads);
+    const int branch = quotient(unit_.own_head, m.heads), own_head = unit_.own_head - branch * m.heads,
+              group = quotient(own_head, m.group_heads);
+    const int i = static_cast<int>(threadIdx.x) - unit_.channels;
+    role_ = i < 0 ? kOfX : i < 2 * m.states ? kOfBc : i == 2 * m.states ? kOfHead : kNone;
+    if (role_ == kNone) return;
+    int channel = own_head * m.head_dim + unit_.part * unit_.channels + static_cast<int>(threadIdx.x);
+    if (i >= 0) channel = m.inner + group * m.states + (i < m.states ? i : i + (m.groups - 1) * m.states);
+    if (role_ == kOfHead) channel = m.channels() + own_head;
+    column_ = branch * m.columns() + m.inner + channel;
+    if (role_ == kOfHead) {
+      taps_ = {m.dt_bias[unit_.own_head], m.a[unit_.own_head], m.d[unit_.own_head], 0.f};
+    } else {
+      const int all = branch * m.channels() + channel;
+      taps_ = reinterpret_cast<const float4*>(m.conv_weight)[all];
+      bias_ = m.conv_bias[all];
+      window_ = WindowColumn(m, unit_.row, all);
     }
-    dt_bias_ = m.dt_bias[unit_.own_head], a_ = m.a[unit_.own_head], d_ = m.d[unit_.own_head];
+    if (m.projected_mail == nullptr) now_ = bits_of(ProjectedRow(m, unit_.row).memory, column_);
   }
 
-  /// The unit's channels of x, then B and C, to `convolved`; its Δ is returned. By the whole block.
-  __device__ float convolve(const MixerProduct& m, uint32_t launch, float* convolved) const {
-    float now[kEach];
-    const float raw = columns_now(m, launch, now) + dt_bias_;
-#pragma unroll
-    for (int k = 0; k < kEach; ++k) {
-      if (channel_[k] < 0) continue;
-      const float u = bias_[k] + taps_[k].x * to_float(before_[k][0]) + taps_[k].y * to_float(before_[k][1]) +
-                      taps_[k].z * to_float(before_[k][2]) + taps_[k].w * now[k];
-      convolved[threadIdx.x + k * kDecodeThreads] = u * sigmoid<float>(u);
+  /// To the block's memory: the unit's channels of x, then B and C, convolved; its Δ, decay and D. By the
+  /// whole block. The window of x moves on: no other unit reads it.
+  __device__ void convolve(const MixerProduct& m, DecodeBlock& block) {
+    constexpr float kLog2E = 1.4426950408889634f;
+    if (role_ == kNone) return;
+    if (m.projected_mail != nullptr) now_ = ProjectedRow(m, unit_.row).take_one(column_, block.launch);
+    if (role_ == kOfHead) {
+      const float raw = float_of(now_) + taps_.x, softplus = raw > 20.f ? raw : log1pf(expf(raw));
+      const float dt = fminf(fmaxf(softplus, m.dt_min), m.dt_max);
+      block.memory.head = {dt, exp2_fast(dt * taps_.y * kLog2E), taps_.z, 0.f};
+      return;
     }
-    const float softplus = raw > 20.f ? raw : log1pf(expf(raw));
-    return fminf(fmaxf(softplus, m.dt_min), m.dt_max);
-  }
-
-  /// This token's x, B and C of the thread's channels, and the head's dt.
-  __device__ float columns_now(const MixerProduct& m, uint32_t launch, float (&now)[kEach]) const {
-    const int64_t row = int64_t{unit_.row} * m.projected_stride;
-    const int first = branch_ * m.columns() + m.inner, dt = first + m.channels() + unit_.own_head % m.heads;
-    int column[kEach];
-#pragma unroll
-    for (int k = 0; k < kEach; ++k) column[k] = channel_[k] < 0 ? dt : first + channel_[k];
-    if (m.projected_mail == nullptr) {
-      const bf16* const columns = static_cast<const bf16*>(m.projected) + row;
-#pragma unroll
-      for (int k = 0; k < kEach; ++k) now[k] = to_float(columns[column[k]]);
-      return to_float(columns[dt]);
-    }
-    const uint64_t* const words = m.projected_mail + row / 2;
-    uint64_t got[kEach], got_dt;
-    bool all;
-    do {
-      got_dt = look(words + dt / 2);
-      all = is_of(got_dt, launch);
-#pragma unroll
-      for (int k = 0; k < kEach; ++k) got[k] = look(words + column[k] / 2);
-#pragma unroll
-      for (int k = 0; k < kEach; ++k) all = all && is_of(got[k], launch);
-    } while (!all);
-#pragma unroll
-    for (int k = 0; k < kEach; ++k) now[k] = half_of(got[k], column[k]);
-    return half_of(got_dt, dt);
+    const float u = bias_ + taps_.x * float_of(window_.before[0]) + taps_.y * float_of(window_.before[1]) +
+                    taps_.z * float_of(window_.before[2]) + taps_.w * float_of(now_);
+    block.memory.convolved[threadIdx.x] = u * sigmoid<bf16>(u);
+    if (role_ == kOfX) window_.move(now_);
   }
 
   __device__ const StateUnit& unit() const { return unit_; }
-  __device__ float a() const { return a_; }
-  __device__ float d() const { return d_; }
 
  private:
+  enum Role : int { kOfX, kOfBc, kOfHead, kNone };
   StateUnit unit_;
-  int branch_;
-  int channel_[kEach];  // among the branch's; -1: none
-  float4 taps_[kEach];
-  float bias_[kEach];
-  bf16 before_[kEach][kHalo];  // not looked at, so not waited for, before convolve()
-  float dt_bias_, a_, d_;
+  int role_ = kNone, column_ = 0;
+  float4 taps_{};  // or Δ's bias, a and D of the head
+  float bias_ = 0.f;
+  WindowColumn window_;
+  uint32_t now_ = 0;
 };
 
-/// A unit's step, after its channels have been convolved.
-__device__ inline void step_state(const MixerProduct& m, const UnitInputs& in, float dt, DecodeBlock& block) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int each = in.unit().channels / kDecodeWarps, quads = m.states / 4;
-  const bool holds = lane < quads;
-  const float4 zero{};
-  float4 s[kMany];
-  const float4* const from = reinterpret_cast<const float4*>(block.ring.take()) + warp * each * quads + lane;
-#pragma unroll
-  for (int p = 0; p < kMany; ++p) s[p] = holds && p < each ? from[p * quads] : zero;
-  block.ring.give_back();
-  const float* const convolved = block.memory.convolved;
-  const float* const b_at = convolved + in.unit().channels + lane * 4;
-  const float4 b = holds ? *reinterpret_cast<const float4*>(b_at) : zero;
-  const float4 c = holds ? *reinterpret_cast<const float4*>(b_at + m.states) : zero;
-  const float decay = exp2_fast(dt * in.a() * kLog2E);
-  const int64_t first = in.unit().first_channel(m) + warp * each;
-  float4* const to = reinterpret_cast<float4*>(m.state + first * m.states) + lane;
-  float even = 0.f;  // y of the channel before
-#pragma unroll
-  for (int p = 0; p < kMany; ++p) {
-    if (p >= each) break;
-    const float x = convolved[warp * each + p], input = dt * x;
-    s[p] = {decay * s[p].x + input * b.x, decay * s[p].y + input * b.y, decay * s[p].z + input * b.z,
-            decay * s[p].w + input * b.w};
-    if (holds) to[p * quads] = s[p];
-    const float y = warp_sum(s[p].x * c.x + s[p].y * c.y + s[p].z * c.z + s[p].w * c.w) + in.d() * x;
-    if (p % 2 == 1 && lane == 0) post(m.y_mail + (first + p) / 2, even, y, block.launch);
-    even = y;
-  }
-}
+/// A warp's two channels of a unit's state, four states a lane.
+struct UnitState {
+  static constexpr int kChannels = 2;
+  float4 s[kChannels];
+  bool holds;
 
-__device__ inline void mixer_step(const MixerProduct stage, int first_unit, DecodeBlock& block) {
-  const int units = StateUnit::count(stage), grid = static_cast<int>(gridDim.x);
+  /// From the ring, by all warps.
+  __device__ UnitState(const MixerProduct& m, const StateUnit& unit, MemoryRing& ring) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quads = m.states / 4;
+    holds = lane < quads && warp * kChannels < unit.channels;
+    const float4* const from = reinterpret_cast<const float4*>(ring.take()) + warp * kChannels * quads + lane;
+#pragma unroll
+    for (int p = 0; p < kChannels; ++p) s[p] = holds ? from[p * quads] : float4{};
+    ring.give_back();
+  }
+
+  /// After the unit's channels have been convolved.
+  __device__ void step(const MixerProduct& m, const StateUnit& unit, const DecodeBlock& block) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quads = m.states / 4;
+    if (warp * kChannels >= unit.channels) return;
+    const float* const convolved = block.memory.convolved;
+    const float* const b_at = convolved + unit.channels + lane * 4;
+    const float4 b = holds ? *reinterpret_cast<const float4*>(b_at) : float4{};
+    const float4 c = holds ? *reinterpret_cast<const float4*>(b_at + m.states) : float4{};
+    const float2 x = *reinterpret_cast<const float2*>(convolved + warp * kChannels);
+    const float4 head = block.memory.head;
+    const float dt = head.x, decay = head.y, d = head.z;
+    const int64_t first = unit.first_channel(m) + warp * kChannels;
+    float4* const to = reinterpret_cast<float4*>(m.state + first * m.states) + lane;
+    float y[kChannels];
+#pragma unroll
+    for (int p = 0; p < kChannels; ++p) {
+      const float input = dt * (p == 0 ? x.x : x.y);
+      s[p] = {decay * s[p].x + input * b.x, decay * s[p].y + input * b.y, decay * s[p].z + input * b.z,
+              decay * s[p].w + input * b.w};
+      y[p] = s[p].x * c.x + s[p].y * c.y + s[p].z * c.z + s[p].w * c.w;
+    }
+#pragma unroll
+    for (int step = 16; step > 0; step >>= 1)
+#pragma unroll
+      for (int p = 0; p < kChannels; ++p) y[p] += __shfl_xor_sync(~0u, y[p], step);
+    if (lane == 0) post(m.y_mail + first / 2, y[0] + d * x.x, y[1] + d * x.y, block.launch);
+#pragma unroll
+    for (int p = 0; p < kChannels; ++p)
+      if (holds) to[p * quads] = s[p];
+  }
+};
+
+__device__ inline void mixer_step(const MixerProduct& m, int first_unit, DecodeBlock& block) {
+  const int units = StateUnit::count(m), grid = static_cast<int>(gridDim.x);
   int index = own_part(first_unit);
-  UnitInputs in(stage, min(index, units - 1));  // a block without a unit does not use them
-  for (; index < units; index += grid) {
-    const float dt = in.convolve(stage, block.launch, block.memory.convolved);
-    UnitInputs next = in;
-    if (index + grid < units) next = UnitInputs(stage, index + grid);
+  if (index >= units) return;
+  UnitInputs in(m, index);
+#pragma unroll 1
+  for (;;) {
+    UnitInputs next;
+    index += grid;
+    const bool more = index < units;
+    if (more) next = UnitInputs(m, index);
+    UnitState state(m, in.unit(), block.ring);
+    in.convolve(m, block);
     decode_sync();
-    step_state(stage, in, dt, block);
+    state.step(m, in.unit(), block);
+    if (!more) return;
     decode_sync();  // the convolved channels are free
     in = next;
   }

@@ -1,18 +1,19 @@
 #pragma once
-// The small vectors of a stage into the L2 cache while the stage before runs: they are read once a token,
-// when there is nothing else to do but wait for them.
+// The small vectors of a stage into the L2 cache two stages ahead: they are read once a token, when there is
+// nothing else to do but wait for them. A warp of each block does only that.
 
 #include "kernels/decode/cuda/decode_cuda.cuh"
 #include "kernels/decode/cuda/grid.cuh"
 
 namespace dm::kernels::cuda {
 
-/// This block's share of the cache lines of `bytes` bytes.
+/// This block's share of the cache lines of `bytes` bytes, by a warp.
 __device__ inline void prefetch_share(const void* memory, int64_t bytes) {
   constexpr int64_t kLine = 128;
-  const int64_t begin = (int64_t{blockIdx.x} + int64_t{gridDim.x} * threadIdx.x) * kLine;
-  if (memory == nullptr || begin >= bytes) return;
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(memory) + begin));
+  if (memory == nullptr) return;
+  for (int64_t at = (blockIdx.x + gridDim.x * (threadIdx.x % 32)) * kLine; at < bytes;
+       at += gridDim.x * 32 * kLine)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(memory) + at));
 }
 
 __device__ inline void prefetch_vectors(const DecodeStage& stage) {

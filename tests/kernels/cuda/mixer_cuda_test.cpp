@@ -146,8 +146,9 @@ TEST(DecodeCuda, MixerStepWithItsProductEqualsTheCpu) {
 
 TEST(DecodeCuda, NormWithItsProductEqualsTheCpu) {
   for (const int64_t width : {64, 1024, 1000, 2560})
-    for (const int64_t rows : {1, 2, 3, 8, 11})
-      for (const int64_t outputs : {1, 5003})
+    for (const int64_t outputs : {1, 5003}) {
+      const Side matrix(normal("matrix", {outputs, width}) / 32, at::kBFloat16);
+      for (const int64_t rows : {1, 2, 3, 8, 11})
         for (const bool first : {false, true})
           for (const bool subln : {false, true}) {
             SCOPED_TRACE(fmt::format("D {} B {} O {}, {}, {}", width, rows, outputs, first ? "no y" : "y",
@@ -155,8 +156,7 @@ TEST(DecodeCuda, NormWithItsProductEqualsTheCpu) {
             const Poison poison;
             const Side h(normal("h", {rows, width}), at::kFloat),
                 y(normal("y", {rows, width}), at::kBFloat16), inner(normal("inner", {width}), at::kFloat),
-                weight(normal("weight", {width}), at::kFloat),
-                matrix(normal("matrix", {outputs, width}) / 32, at::kBFloat16);
+                weight(normal("weight", {width}), at::kFloat);
             const auto run = [&](auto side) {
               PendingNorm pending{h.*side, std::nullopt, std::nullopt, weight.*side, kEps};
               if (!first) pending.y = y.*side;
@@ -173,6 +173,7 @@ TEST(DecodeCuda, NormWithItsProductEqualsTheCpu) {
                              expected.product, outputs == 1 ? 4e-2 : 8e-3);
             EXPECT_TRUE(same_bits(got.product.cpu(), again.product.cpu()));
           }
+    }
 }
 
 }  // namespace
