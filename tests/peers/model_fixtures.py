@@ -101,10 +101,11 @@ def original(source, target):
 
 
 def compare(name, expected, found):
-    difference = (expected["logits"] - found["logits"]).abs().max().item()
+    """The bound of tests/train/interchange_test.cpp; processors of another kind round float32 otherwise as well."""
+    difference = ((expected["logits"] - found["logits"]).abs().max() / expected["logits"].abs().max()).item()
     same = torch.equal(expected["greedy_ids"], found["greedy_ids"])
     good = difference <= 1e-5 and same
-    print(f"{name}: logits differ by {difference:.2g}, greedy ids {'equal' if same else 'DIFFER'}{'' if good else '  WRONG'}")
+    print(f"{name}: logits differ by {difference:.2g} of their largest, greedy ids {'equal' if same else 'DIFFER'}{'' if good else '  WRONG'}")
     return good
 
 
