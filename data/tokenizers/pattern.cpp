@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "data/tokenizers/unicode.h"
 
 namespace dm::data {
 namespace {
@@ -66,11 +67,16 @@ class Translation {
       if (in_class_) refuse("\\S in a class");
       out_ += fmt::format("[^{}]", kSpaces);
     } else if (name == "d") {
-      out_ += "\\p{Nd}";
+      property("Nd", /*negated=*/false);
     } else if (name == "p" || name == "P" || name == "x") {  // \p{L}, \x{41}: the braces are no repeat
       const size_t end = text_.find('}', at_);
       if (text_.compare(at_ + 2, 1, "{") != 0 || end == std::string::npos) refuse(text_.substr(at_, 3));
-      return take(end + 1 - at_);
+      std::string inside = text_.substr(at_ + 3, end - at_ - 3);
+      const bool inverse = inside.starts_with('^');
+      if (name == "x" || !is_category(inverse ? inside.substr(1) : inside)) return take(end + 1 - at_);
+      property(inverse ? inside.substr(1) : inside, (name == "P") != inverse);
+      at_ = end + 1;
+      return;
     } else if (name == "r" || name == "n" || name == "t") {
       return take(2);
     } else if (static_cast<unsigned char>(c) < 0x80 && std::ispunct(static_cast<unsigned char>(c))) {
@@ -79,6 +85,14 @@ class Translation {
       refuse(text_.substr(at_, 2));
     }
     at_ += 2;
+  }
+
+  /// A category as the newest Unicode that tokenizers know fills it.
+  void property(const std::string& category, bool negated) {
+    if (category == "C" || category == "Cn") refuse("what is not assigned yet, \\p{" + category + "},");
+    if (in_class_ && negated) refuse("what is not of a category, in a class,");
+    const std::string members = "\\p{" + category + "}" + newer_code_points(category);
+    out_ += in_class_ ? members : fmt::format("[{}{}]", negated ? "^" : "", members);
   }
 
   void take(size_t count) {

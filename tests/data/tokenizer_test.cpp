@@ -9,6 +9,7 @@
 #include "data/documents.h"
 #include "data/prepare.h"
 #include "data/tokenizer.h"
+#include "data/tokenizers/pattern.h"
 #include "data/utf8.h"
 #include "data/verify.h"
 #include "tests/data/folder.h"
@@ -174,6 +175,8 @@ TEST_F(TokenizerRefusals, NameTheComponent) {
   expect_refused(R"(\\p{N}|)", R"(\\p{N}*|)", "matches nothing");
   expect_refused(R"(\\p{N}|)", R"(\\p{Nix}|)", "pattern");
   expect_refused(R"(\\p{N}|)", R"([\\p{N}&&[a]]|)", "&&");
+  expect_refused(R"(\\p{N}|)", R"([\\P{L}]|)", "not of a category");
+  expect_refused(R"(\\p{N}|)", R"(\\p{Cn}|)", "not assigned yet");
   expect_refused(R"("type":"BPE")", R"("type":"WordPiece")", "WordPiece");
   expect_refused(R"("dropout":null)", R"("dropout":0.1)", "dropout");
   expect_refused(R"("byte_fallback":false)", R"("byte_fallback":true)", "byte_fallback");
@@ -302,6 +305,29 @@ TEST_F(PrepareWithTokenizer, ADocumentThatCannotBeCutIsBounded) {
   config.tokenizer = kFixtures + "/gpt2.json";
   EXPECT_THAT(refusal(ExitCode::bad_data, [&] { prepare(config); }),
               AllOf(HasSubstr("long.txt"), HasSubstr("64 MiB"), HasSubstr("--documents")));
+}
+
+std::vector<std::string> pieces(const std::string& pattern, const std::string& text) {
+  const Pattern compiled(pattern, "here");
+  Pattern::Scratch scratch;
+  std::vector<std::string> found;
+  size_t begin = 0, end = 0;
+  for (size_t at = 0; compiled.find(text, at, scratch, begin, end); at = end)
+    found.push_back(text.substr(begin, end - begin));
+  return found;
+}
+
+// The tables of PCRE2 are older than those of the tokenizers that others use.
+TEST(PatternTest, KnowsWhatUnicode16Added) {
+  using Pieces = std::vector<std::string>;
+  const std::string words = R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+)";
+  const std::string hieroglyph = "\xF0\x93\xA5\xBE", digit = "\xF0\x90\xB5\x80";  // U+1397E, U+10D40
+  EXPECT_EQ(pieces(words, hieroglyph + "*b"), (Pieces{hieroglyph, "*b"}));
+  EXPECT_EQ(pieces(words, "?" + digit + digit), (Pieces{"?", digit, digit}));
+  EXPECT_EQ(pieces(R"(\d+)", "a" + digit + "7"), Pieces{digit + "7"});
+  EXPECT_EQ(pieces(R"(\P{L}+)", "1" + hieroglyph + "2"), (Pieces{"1", "2"}));
+  EXPECT_EQ(pieces(R"(\p{^Lo}+)", "a" + hieroglyph + "2"), (Pieces{"a", "2"}));
+  EXPECT_EQ(pieces(R"([\p{Lu}\p{Lo}]+)", "aB" + hieroglyph), Pieces{"B" + hieroglyph});
 }
 
 }  // namespace
