@@ -30,7 +30,7 @@ void misbehave(const std::string& how, dm::Collectives& group) {
     for (std::atomic<int64_t> spin = 0;; ++spin) {
     }
   if (how == "other") group.barrier();
-  if (how == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  if (how == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(300));
 }
 
 void take_steps(dm::dist::Environment& mpi, const std::string& how, int64_t rank, double seconds) {
