@@ -71,10 +71,10 @@ class Translation {
     } else if (name == "p" || name == "P" || name == "x") {  // \p{L}, \x{41}: the braces are no repeat
       const size_t end = text_.find('}', at_);
       if (text_.compare(at_ + 2, 1, "{") != 0 || end == std::string::npos) refuse(text_.substr(at_, 3));
-      std::string inside = text_.substr(at_ + 3, end - at_ - 3);
-      const bool inverse = inside.starts_with('^');
-      if (name == "x" || !is_category(inverse ? inside.substr(1) : inside)) return take(end + 1 - at_);
-      property(inverse ? inside.substr(1) : inside, (name == "P") != inverse);
+      const bool inverse = text_[at_ + 3] == '^';
+      const std::string inside = text_.substr(at_ + 3 + inverse, end - at_ - 3 - inverse);
+      if (name == "x" || !is_category(inside)) return take(end + 1 - at_);
+      property(inside, (name == "P") != inverse);
       at_ = end + 1;
       return;
     } else if (name == "r" || name == "n" || name == "t") {

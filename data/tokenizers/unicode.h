@@ -2,7 +2,6 @@
 // What newer versions of Unicode added to the classes of a pattern: a tokenizer cuts a text as the program
 // that it was trained by does, whatever tables the library here has.
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
