@@ -70,7 +70,6 @@ class SingleProcess final : public Collectives {
   }
   void barrier() override {}
   std::unique_ptr<Collectives> duplicate() override { return make_single_process_collectives(); }
-  int64_t bytes_sent() const override { return 0; }
 
  private:
   static std::unique_ptr<Pending> copied(const void* input, void* output, int64_t count, DType dtype) {

@@ -52,9 +52,6 @@ class Collectives {
   /// A group of the same ranks with traffic of its own, for another thread. All ranks call it together.
   virtual std::unique_ptr<Collectives> duplicate() = 0;
 
-  /// Payload bytes this rank has handed to the transport so far, for the tests of the cost model.
-  virtual int64_t bytes_sent() const = 0;
-
   // Helpers on top of the above.
   double all_sum(double value);
   double all_max(double value);

@@ -32,7 +32,6 @@ class ForwardingCollectives : public Collectives {
   }
   void barrier() override { inner_.barrier(); }
   std::unique_ptr<Collectives> duplicate() override { return inner_.duplicate(); }
-  int64_t bytes_sent() const override { return inner_.bytes_sent(); }
 
  private:
   Collectives& inner_;

@@ -67,7 +67,6 @@ MpiCollectives::~MpiCollectives() {
 
 void MpiCollectives::post_send(Transfer& transfer, const void* data, int64_t size_bytes, int64_t to,
                                int tag) {
-  bytes_sent_ += size_bytes;
   for (int64_t begin = 0; begin < size_bytes; begin += message_limit_bytes_) {
     const auto length = static_cast<int>(std::min(message_limit_bytes_, size_bytes - begin));
     MPI_Request request;
@@ -133,7 +132,6 @@ void MpiCollectives::all_reduce(void* data, int64_t count, DType dtype, Reduce o
     std::vector<std::byte> all(static_cast<size_t>(bytes * size_));
     DM_MPI(MPI_Allgather(data, static_cast<int>(bytes), MPI_BYTE, all.data(), static_cast<int>(bytes),
                          MPI_BYTE, comm_));
-    bytes_sent_ += bytes * (size_ - 1);
     std::vector<const void*> pieces;
     for (int64_t r = 0; r < size_; ++r) pieces.push_back(all.data() + r * bytes);
     reduce_pieces(op, dtype, pieces, data, count);
@@ -169,7 +167,6 @@ void MpiCollectives::broadcast(void* data, int64_t count, DType dtype, int64_t r
     const auto length = static_cast<int>(std::min(message_limit_bytes_, bytes - begin));
     DM_MPI(MPI_Bcast(at(data, begin), length, MPI_BYTE, static_cast<int>(root), comm_));
   }
-  if (rank_ == root) bytes_sent_ += bytes * (size_ - 1);
 }
 
 std::unique_ptr<Pending> MpiCollectives::send(const void* data, int64_t count, DType dtype, int64_t to) {

@@ -4,8 +4,7 @@
 // Arrays travel as bytes between pairs of ranks, in messages of at most `message_limit_bytes`; MPI adds
 // nothing up. reduce_scatter exchanges the pieces and each rank adds its own ones in rank order (reduce.h);
 // all_reduce does that and gathers, or, when that is less than a handful of packets, gathers everything and
-// adds it all. Both give the same bits. bytes_sent() counts what is addressed to other ranks: (size - 1) *
-// piece for an exchange, a gather or a broadcast's root.
+// adds it all. Both give the same bits.
 
 #include <mpi.h>
 
@@ -34,8 +33,6 @@ class MpiCollectives final : public Collectives {
   void barrier() override;
   std::unique_ptr<Collectives> duplicate() override;
 
-  int64_t bytes_sent() const override { return bytes_sent_; }
-
  private:
   struct Transfer;
   /// Elements [bounds[r], bounds[r + 1]) of an array belong to rank r.
@@ -51,7 +48,6 @@ class MpiCollectives final : public Collectives {
   int64_t message_limit_bytes_;
   int64_t rank_ = 0;
   int64_t size_ = 1;
-  int64_t bytes_sent_ = 0;
 };
 
 }  // namespace dm::dist

@@ -7,7 +7,7 @@
 // their links and the size alone: a run repeats bit for bit. max and min hand on a NaN only where NCCL does.
 //
 // Communicators do not block: what a call has not done at once is polled for, and a thread polls for errors
-// that turn up later, in kernels or on the network. bytes_sent() counts as over MPI, whatever the rings do.
+// that turn up later, in kernels or on the network.
 
 #include <functional>
 #include <memory>

@@ -117,8 +117,9 @@ struct TrainConfig {
       "file ending in .prom that holds the latest figures for node_exporter's textfile collector",
       Affects::output);
     v("peak_tflops", self.peak_tflops,
-      "what MFU is a share of, 10^12 operations a second and rank; 0: the data sheet's on a GPU, no MFU on "
-      "the CPU",
+      "what MFU is a share of, 10^12 operations a second and rank; 0: the data sheet's of an H100 or H200, "
+      "no "
+      "MFU elsewhere",
       Range{0, 1e6}, Affects::output);
     v("init_from", self.init_from,
       "run or checkpoint, such as `diffmamba import` makes, whose weights a new run begins with; a run that "

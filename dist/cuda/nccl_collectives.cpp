@@ -67,34 +67,32 @@ class NcclCollectives final : public Collectives {
 
   void all_reduce(void* data, int64_t count, DType dtype, Reduce op) override {
     flush();
-    const int64_t share = (count * size_bytes(dtype) + size() - 1) / size();
-    queue("all_reduce", 2 * (size() - 1) * share, [&](cudaStream_t stream) {
+    queue("all_reduce", [&](cudaStream_t stream) {
       return ncclAllReduce(data, data, elements(count), nccl_type(dtype), nccl_op(op), comm_, stream);
     });
   }
   std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,
                                           Reduce op) override {
     flush();
-    return queue("reduce_scatter", (size() - 1) * count * size_bytes(dtype), [&](cudaStream_t stream) {
+    return queue("reduce_scatter", [&](cudaStream_t stream) {
       return ncclReduceScatter(input, output, elements(count), nccl_type(dtype), nccl_op(op), comm_, stream);
     });
   }
   std::unique_ptr<Pending> all_gather(const void* input, void* output, int64_t count, DType dtype) override {
     flush();
     const int64_t bytes = count * size_bytes(dtype);
-    return queue("all_gather", (size() - 1) * bytes, [&](cudaStream_t stream) {
+    return queue("all_gather", [&](cudaStream_t stream) {
       return ncclAllGather(input, output, elements(bytes), ncclUint8, comm_, stream);
     });
   }
   void broadcast(void* data, int64_t count, DType dtype, int64_t root) override {
     flush();
     const int64_t bytes = count * size_bytes(dtype);
-    queue("broadcast", rank() == root ? (size() - 1) * bytes : 0, [&](cudaStream_t stream) {
+    queue("broadcast", [&](cudaStream_t stream) {
       return ncclBroadcast(data, data, elements(bytes), ncclUint8, static_cast<int>(root), comm_, stream);
     });
   }
   std::unique_ptr<Pending> send(const void* data, int64_t count, DType dtype, int64_t to) override {
-    bytes_sent_ += count * size_bytes(dtype);
     return pair({const_cast<void*>(data), count * size_bytes(dtype), to, /*sends=*/true});
   }
   std::unique_ptr<Pending> receive(void* data, int64_t count, DType dtype, int64_t from) override {
@@ -104,7 +102,6 @@ class NcclCollectives final : public Collectives {
   std::unique_ptr<Collectives> duplicate() override {
     return std::make_unique<NcclCollectives>(host_->duplicate(), options_);
   }
-  int64_t bytes_sent() const override { return bytes_sent_; }
 
   cudaStream_t stream() const { return static_cast<cudaStream_t>(options_.current_stream()); }
   /// Queues the sends and receives that stand open, together.
@@ -123,7 +120,7 @@ class NcclCollectives final : public Collectives {
   static size_t elements(int64_t count) { return static_cast<size_t>(count); }
   std::unique_ptr<Pending> pair(const Pair& pair);
   template <class Call>
-  std::unique_ptr<Pending> queue(const char* operation, int64_t bytes, const Call& call);
+  std::unique_ptr<Pending> queue(const char* operation, const Call& call);
   void settle(ncclResult_t result, const char* operation, double timeout_s);
   [[noreturn]] void fail(ncclResult_t result, const char* operation) const;
   std::string place() const;
@@ -132,7 +129,6 @@ class NcclCollectives final : public Collectives {
   std::unique_ptr<Collectives> host_;
   NcclOptions options_;
   ncclComm_t comm_ = nullptr;
-  int64_t bytes_sent_ = 0;
   std::vector<Pair> pairs_;
   cudaStream_t pairs_stream_ = nullptr;
   cudaEvent_t joined_ = nullptr;
@@ -223,9 +219,8 @@ void NcclCollectives::settle(ncclResult_t result, const char* operation, double 
 }
 
 template <class Call>
-std::unique_ptr<Pending> NcclCollectives::queue(const char* operation, int64_t bytes, const Call& call) {
+std::unique_ptr<Pending> NcclCollectives::queue(const char* operation, const Call& call) {
   const cudaStream_t on = stream();
-  bytes_sent_ += bytes;
   const std::lock_guard lock(calls_);
   settle(call(on), operation, options_.start_timeout_s);
   return std::make_unique<Queued>(*this, on);

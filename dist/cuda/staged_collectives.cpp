@@ -86,7 +86,6 @@ class StagedCollectives final : public Collectives {
   std::unique_ptr<Collectives> duplicate() override {
     return std::make_unique<StagedCollectives>(host_->duplicate(), current_stream_);
   }
-  int64_t bytes_sent() const override { return host_->bytes_sent(); }
 
  private:
   /// An operation's host memory, and where on the GPU its result belongs. wait() brings it there.

@@ -69,7 +69,6 @@ class Recording final : public Collectives {
   }
   void barrier() override { called("barrier", 0); }
   std::unique_ptr<Collectives> duplicate() override { return std::make_unique<Recording>(calls_); }
-  int64_t bytes_sent() const override { return 99; }
 
  private:
   std::unique_ptr<Pending> called(const std::string& name, int64_t count) {
@@ -103,7 +102,6 @@ TEST(CountingCollectivesTest, CountsWhatItHandsOn) {
   expected.add(Operation::send, 6, 3);
   EXPECT_EQ(traffic, expected);
   EXPECT_EQ(group->size(), 3);
-  EXPECT_EQ(group->bytes_sent(), 99);
 }
 
 }  // namespace

@@ -170,29 +170,6 @@ TEST_P(CollectivesTest, GatherTextOfUnequalAndEmptyTexts) {
   EXPECT_EQ(group->gather_text(""), std::vector<std::string>(size));
 }
 
-TEST_P(CollectivesTest, CountsTheBytesAddressedToOthers) {
-  const int64_t others = size - 1;
-  std::vector<float> data(size * 1000, 1.0f);
-  const auto cost = [&](auto&& operation) {
-    const int64_t before = group->bytes_sent();
-    operation();
-    return group->bytes_sent() - before;
-  };
-  EXPECT_EQ(cost([&] { group->all_gather(data.data() + rank * 1000, data.data(), 1000, DType::f32); }),
-            others * 4000);
-  EXPECT_EQ(cost([&] {
-              group->reduce_scatter(data.data(), data.data() + rank * 1000, 1000, DType::f32, Reduce::sum);
-            }),
-            others * 4000);
-  EXPECT_EQ(cost([&] { group->broadcast(data.data(), 1000, DType::f32, 0); }), rank == 0 ? others * 4000 : 0);
-  EXPECT_EQ(cost([&] { group->barrier(); }), 0);
-  // Above the bound of the gather: every element leaves once to be added and once to be gathered, shares
-  // being equal.
-  std::vector<float> large(size * 6000, 1.0f);
-  EXPECT_EQ(cost([&] { group->all_reduce(large.data(), size * 6000, DType::f32, Reduce::sum); }),
-            2 * others * 24000);
-}
-
 TEST_P(CollectivesTest, PendingThatNobodyWaitsForIsWaitedForByItsDestructor) {
   const auto input = numbers<int64_t>(rank, 4097);
   std::vector<int64_t> output(size * 4097, -1);

@@ -14,6 +14,13 @@ std::map<std::string, double>& largest() {
   return errors;
 }
 
+struct PrintLargest final : testing::Environment {
+  void TearDown() override {
+    for (const auto& [what, error] : largest()) std::printf("%-48s %.2e\n", what.c_str(), error);
+  }
+};
+const testing::Environment* const kPrintLargest = testing::AddGlobalTestEnvironment(new PrintLargest);
+
 bool floating(const at::Tensor& t) { return t.defined() && t.is_floating_point(); }
 
 Evaluation run(const Function& f, const Tensors& inputs, const Tensors& cotangents,
@@ -113,10 +120,6 @@ void expect_last_row_alone(const Function& f, const Tensors& inputs) {
   }
   const Tensors expected = run_all(alone), got = run_all(inputs);
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(same_bits(got[i], expected[i])) << "result " << i;
-}
-
-void print_largest_errors() {
-  for (const auto& [what, error] : largest()) std::printf("%-48s %.2e\n", what.c_str(), error);
 }
 
 }  // namespace dm::kernels::test

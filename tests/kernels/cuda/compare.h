@@ -25,15 +25,13 @@ struct Bars {
 void expect_gpu_close(const std::string& what, const Function& f, const GpuInputs& inputs, const Bars& bars,
                       const std::vector<bool>& used = {});
 
-/// One comparison of it, for results that did not come from autograd; `error` is recorded as below.
+/// One comparison of it, for results that did not come from autograd. The largest error of every kind of
+/// comparison is printed when all tests have run, a line each.
 void expect_gpu_close(const std::string& what, const at::Tensor& got, const at::Tensor& expected, double bar);
 
 /// The last row of what `f` makes of tensors [B, ..] of more than 2^31 elements, and of its gradients in
 /// them, has the bits that `f` gives for that row alone.
 void expect_last_row_alone(const Function& f, const Tensors& inputs);
-
-/// The largest error of every kind of comparison, a line each.
-void print_largest_errors();
 
 /// `value` in float64 as it is on the GPU in `dtype`.
 at::Tensor rounded(const at::Tensor& value, at::ScalarType dtype);

@@ -6,8 +6,8 @@
 #include "kernels/conv/cuda/conv_cuda.cuh"
 #include "kernels/gated_norm/cuda/gated_norm_cuda.cuh"
 #include "kernels/norm/cuda/norm_cuda.cuh"
-#include "tests/kernels/cuda/gpu_main.h"
 #include "tests/kernels/cuda/stopwatch.h"
+#include "tests/support/gpu_main.h"
 
 namespace dm::kernels::test {
 namespace {
@@ -185,9 +185,7 @@ void time_norm(int64_t d, cuda::Element x_element, bool layer, const char* name)
              static_cast<double>(kTokens * d * (2 * wide + 2)));
 }
 
-}  // namespace
-
-void time_operations() {
+void time_all() {
   time_copy();
   for (const int64_t d : {1024, 2048, 768, 4096}) {
     time_conv(d);
@@ -202,4 +200,7 @@ void time_operations() {
   }
 }
 
+const bool kSet = (dm::test::time_operations = time_all, true);
+
+}  // namespace
 }  // namespace dm::kernels::test

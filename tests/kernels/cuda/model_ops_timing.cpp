@@ -14,8 +14,8 @@
 #include "kernels/selective_scan/cuda/selective_scan_cuda.cuh"
 #include "kernels/square_sum/cuda/square_sum_cuda.cuh"
 #include "kernels/ssd/cuda/step.cuh"
-#include "tests/kernels/cuda/gpu_main.h"
 #include "tests/kernels/cuda/stopwatch.h"
+#include "tests/support/gpu_main.h"
 
 namespace dm::kernels::test {
 namespace {
@@ -267,9 +267,7 @@ void time_steps(int64_t batch) {
   print_time("causal_conv_step", shape + ", C 2560, W 4", median_us(conv), bytes(3 * 2560));
 }
 
-}  // namespace
-
-void time_operations() {
+void time_all() {
   time_cross_entropy();
   for (const int64_t width : {768, 1024, 2048}) time_head(width);
   for (const int64_t width : {768, 1024, 2048}) time_embedding(width);
@@ -282,4 +280,7 @@ void time_operations() {
   for (const int64_t batch : {1, 64}) time_steps(batch);
 }
 
+const bool kSet = (dm::test::time_operations = time_all, true);
+
+}  // namespace
 }  // namespace dm::kernels::test
