@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kDecodeBlockThreads, 1)
   __syncthreads();
   if (threadIdx.x >= kDecodeThreads + 32) {
     for (int i = 0; i < program.count; ++i) {
-      while (static_cast<volatile int&>(memory.stage) + 2 < i) __nanosleep(200);
+      while (atomicAdd(&memory.stage, 0) + 2 < i) __nanosleep(200);
       prefetch_vectors(program.stages[i]);
     }
     return;
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kDecodeBlockThreads, 1)
   for (int i = 0; i < program.count; ++i) {
     const DecodeStage& stage = memory.stages[i % 4];
     fetch_stage(program, i + 2, memory);
-    if (threadIdx.x == 0) static_cast<volatile int&>(memory.stage) = i;
+    if (threadIdx.x == 0) atomicExch(&memory.stage, i);
     const bool normed = stage.kind == DecodeStage::Kind::norm_product;
     if (normed)
       normed_rows(stage.norm, block);
