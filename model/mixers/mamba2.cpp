@@ -262,14 +262,19 @@ class Mamba2Kind final : public MixerKind {
   }
 
   // Kept: projected, Δ, the state before every 64 tokens with sums of the decay, y, the roots of the norm.
-  // Working: the convolution's output and its gradient, that of projected, y's and out's, the states'.
+  // Working: the convolution's output and its gradient, that of projected, y's and out's, the states', parts
+  // of Δ's. What the scan's kernels take for several heads or states (kernels/ssd/cuda/fast_shape.cuh) has
+  // sums and parts for each.
   LayerMemory memory(const ModelConfig& config, const Branch& branch, int64_t branches,
                      double bytes) const override {
     const Widths w(config, branch, branches);
-    const double e = w.inner, h = w.heads, states = e * w.d_state * 2 / 64, decays = 8 * h;
+    const int64_t fold = w.head_dim % 64 == 0 ? w.head_dim / 64 : std::max<int64_t>(w.head_dim / 32, 1);
+    const int64_t parts = fold * ((w.d_state + 127) / 128);
+    const double e = w.inner, h = w.heads, states = e * w.d_state * 2 / 64, decays = 8 * h * fold;
     const double projected = bytes * static_cast<double>((w.rows() + 63) / 64 * 64);
     const double scan = 4 * h + states + decays + bytes * e + 4 * branches;
-    return {projected + scan, projected, bytes * (2 * w.channels() + 2 * e) + projected + states + 4 * h};
+    const double ddt = 4 * h * (parts == 1 ? 1 : 1 + parts);
+    return {projected + scan, projected, bytes * (2 * w.channels() + 2 * e) + projected + states + ddt};
   }
 
  private:

@@ -24,19 +24,31 @@ __device__ void registers_up() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+/// Zeros where the images of a slice's states leave room, which no load writes to.
+template <int P, int N>
+__device__ void fill_images(char* memory, const StateSlice& slice, int thread) {
+  using L = BackwardLayout<P, N>;
+  if (slice.count == N) return;
+  for (int stage = 0; stage < L::kStages; ++stage)
+    for (const int image : {L::kState, L::kDstate})
+      for (int i = image_bytes<P>(slice) + thread * 16; i < L::Image::kBytes; i += kBackwardThreads * 16)
+        *reinterpret_cast<uint4*>(memory + stage * L::kStageBytes + image + i) = {0, 0, 0, 0};
+  fence_async();
+}
+
 /// da_parts, dd_parts [B, tiles, H]: one sum a tile, added up by ssd_sum_kernel.
 template <int P, int N>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    ssd_backward_kernel(const SsdBackward args, const DecayTable table, const char* const states,
-                        const char* const dstates, float* const da_parts, float* const dd_parts,
-                        const __grid_constant__ BackwardMaps maps) {
+    ssd_backward_kernel(const SsdBackward args, const StateSlice slice, const DecayTable table,
+                        const char* const states, const char* const dstates, float* const da_parts,
+                        float* const dd_parts, const __grid_constant__ BackwardMaps maps) {
   using L = BackwardLayout<P, N>;
   using Image = typename L::Image;
   extern __shared__ char memory[];
   const SsdShape& shape = args.in.shape;
   const int tiles = static_cast<int>(tiles_of(shape.length)),
             heads = static_cast<int>(shape.heads / shape.groups);
-  const int thread = threadIdx.x, group = thread / kWarpgroup, bc_column = blockIdx.y * N;
+  const int thread = threadIdx.x, group = thread / kWarpgroup, bc_group = blockIdx.y;
   BackwardThread<P, N> my;
   my.shared = Shared::aligned(memory);
   my.mine = thread % kWarpgroup;
@@ -53,16 +65,18 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     if (h >= heads) return;
     const uint32_t stage = my.stage_address(h);
     const int head = my.first_head + h, token = my.tile * kTile;
-    const int64_t image = image_offset<P, N>(shape, my.row, my.tile, head);
+    const int64_t image = image_offset<P>(shape, slice, my.row, my.tile, head);
+    const int bytes = image_bytes<P>(slice);
     const Mbarrier full = my.filled(h);
-    full.arrive_expecting(L::kLoadBytes);
+    full.arrive_expecting(L::kLoadBytes - 2 * (Image::kBytes - bytes));
     load_tile<P>(stage + L::kX, maps.x, head * P, token, my.row, full);
     load_tile<P>(stage + L::kDy, maps.dy, head * P, token, my.row, full);
-    bulk_load(stage + L::kDstate, dstates + image, Image::kBytes, full);
-    bulk_load(stage + L::kState, states + image, Image::kBytes, full);
+    bulk_load(stage + L::kDstate, dstates + image, bytes, full);
+    bulk_load(stage + L::kState, states + image, bytes, full);
     bulk_load(stage + L::kDecay, table.records + (int64_t{my.row} * tiles + my.tile) * shape.heads + head,
               int{sizeof(DecayRecord)}, full);
   };
+  fill_images<P, N>(my.shared.base, slice, thread);
   if (thread == 2 * kWarpgroup) {
     for (int h = 0; h < L::kStages; ++h) {
       my.filled(h).init(1);
@@ -73,8 +87,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     my.handed().init(kWarpgroup);
     Mbarrier::fence_init();
     my.begun().arrive_expecting(2 * L::Rows::kBytes);
-    load_tile<N>(my.shared.address + L::kC, maps.c, bc_column, my.tile * kTile, my.row, my.begun());
-    load_tile<N>(my.shared.address + L::kB, maps.b, bc_column, my.tile * kTile, my.row, my.begun());
+    load_states<N>(my.shared.address + L::kC, maps.c, slice, bc_group, my.tile * kTile, my.row, my.begun());
+    load_states<N>(my.shared.address + L::kB, maps.b, slice, bc_group, my.tile * kTile, my.row, my.begun());
     for (int h = 0; h < L::kStages - 2; ++h) load(h);
   }
   __syncthreads();
@@ -101,7 +115,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     for (; h < heads; h += 2) {
       const float skip = args.in.d[my.first_head + h];
       my.filled(h).wait(my.parity(h));
-      part.head(my, group, h, skip, maps.dx, [&] { sum_up(h - 2); });
+      part.head(my, group, h, skip, maps.dx, slice, [&] { sum_up(h - 2); });
     }
     sum_up(h - 2);
     part.end(my, group);
@@ -120,10 +134,11 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     }
     my.handed().wait(0);
     part.end(my);
-    StateParts<P, N>::store(my, part.dc, args.dc, token * args.dc_stride + bc_column, args.dc_stride, valid,
-                            args.bc_element);
-    StateParts<P, N>::store(my, part.db, args.db, token * args.db_stride + bc_column, args.db_stride, valid,
-                            args.bc_element);
+    const int64_t column = bc_group * shape.state + slice.begin;
+    StateParts<P, N>::store(my, part.dc, args.dc, token * args.dc_stride + column, args.dc_stride, valid,
+                            slice.count, args.bc_element);
+    StateParts<P, N>::store(my, part.db, args.db, token * args.db_stride + column, args.db_stride, valid,
+                            slice.count, args.bc_element);
   }
 }
 

@@ -37,7 +37,7 @@ struct SourceRows {
   /// `source` 0 or 1: which of the two warpgroups. `meanwhile` runs where the tensor cores are waited for.
   template <typename Meanwhile>
   __device__ void head(const BackwardThread<P, N>& my, int source, int h, float skip, const CUtensorMap& dx,
-                       Meanwhile meanwhile) {
+                       const StateSlice& slice, Meanwhile meanwhile) {
     char* const stage = my.stage(h);
     const uint32_t address = my.stage_address(h);
     const int q = my.q, r = my.r, warp = my.warp, lane = my.lane;
@@ -142,7 +142,8 @@ struct SourceRows {
     warpgroup_barrier(source);
     if (my.mine == 0) {
       my.sourced(h).arrive();
-      store_tile<P>(dx, (my.first_head + h) * P, my.tile * kTile, my.row, my.shared.address + staged_at);
+      store_tile<P>(dx, slice, (my.first_head + h) * P, my.tile * kTile, my.row,
+                    my.shared.address + staged_at);
       bulk_commit();
     }
   }

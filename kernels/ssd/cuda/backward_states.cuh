@@ -91,12 +91,12 @@ struct StateParts {
   }
 
   static __device__ void store(const BackwardThread<P, N>& my, const float (&v)[N / 2], void* target,
-                               int64_t at, int64_t stride, int valid, Element element) {
+                               int64_t at, int64_t stride, int valid, int columns, Element element) {
 #pragma unroll
     for (int i = 0; i < N / 2; i += 2) {
       const int t = my.r + i % 4 * 4;
       const int64_t to = at + t * stride + i / 4 * 8 + 2 * my.q;
-      if (t >= valid) continue;
+      if (t >= valid || i / 4 * 8 >= columns) continue;
       if (element == Element::kFloat32)
         *reinterpret_cast<float2*>(static_cast<float*>(target) + to) = {v[i], v[i + 1]};
       else

@@ -12,7 +12,8 @@ constexpr int kThreads = 256;
 constexpr int kHeads = 32;  // of a block
 
 /// A block has one tile of one row and up to 32 heads. A warp sums one head after another, two tokens a lane.
-__global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in, const DecayTable table) {
+__global__ void __launch_bounds__(kThreads)
+    ssd_decay_kernel(const SsdInputs in, int64_t fold, const DecayTable table) {
   __shared__ float steps[kTile][kHeads + 1];
   __shared__ uint32_t halves[2];
   const int64_t tile = blockIdx.x, row = blockIdx.y, heads = in.shape.heads, length = in.shape.length;
@@ -33,9 +34,17 @@ __global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in,
   for (int h = warp; h < kHeads && first_head + h < heads; h += kThreads / 32) {
     const float a = in.a[first_head + h] * kLog2E;
     const float2 dt = {steps[2 * lane][h], steps[2 * lane + 1][h]};
-    DecayRecord& out = table.records[record * heads + first_head + h];
-    reinterpret_cast<float2*>(out.dt)[lane] = dt;
-    reinterpret_cast<float2*>(out.sum)[lane] = sum_since_begin({dt.x * a, dt.y * a}, documents, lane);
+    const float2 sum = sum_since_begin({dt.x * a, dt.y * a}, documents, lane);
+    for (int64_t i = 0; i < fold; ++i) {
+      const int64_t to = (first_head + h) * fold + i;
+      DecayRecord& out = table.records[record * heads * fold + to];
+      reinterpret_cast<float2*>(out.dt)[lane] = dt;
+      reinterpret_cast<float2*>(out.sum)[lane] = sum;
+      if (record != 0 || lane != 0) continue;
+      table.a[to] = in.a[first_head + h];
+      table.d[to] = in.d[first_head + h];
+      table.d[heads * fold + to] = 0.f;
+    }
   }
   if (blockIdx.z == 0 && threadIdx.x == 0) table.begins[record] = documents.begins;
 }
@@ -45,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) ssd_decay_kernel(const SsdInputs in,
 cudaError_t make_decay_table(const SsdInputs& in, const DecayTable& table, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(tiles_of(in.shape.length)), static_cast<unsigned>(in.shape.rows),
                   static_cast<unsigned>((in.shape.heads + kHeads - 1) / kHeads));
-  ssd_decay_kernel<<<grid, kThreads, 0, stream>>>(in, table);
+  ssd_decay_kernel<<<grid, kThreads, 0, stream>>>(in, fold_of(in.shape), table);
   return cudaGetLastError();
 }
 

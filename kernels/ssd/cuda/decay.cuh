@@ -4,7 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/ssd/cuda/params.h"
+#include "kernels/ssd/cuda/fast_shape.cuh"
 
 namespace dm::kernels::cuda {
 
@@ -20,25 +20,40 @@ struct DecayRecord {
   float dt[kTile];
 };
 
+/// H the kernels' heads (fast_shape.cuh); those of one head are alike.
 struct DecayTable {
   DecayRecord* records;  // [B, tiles, H]
   uint64_t* begins;      // [B, tiles]: Documents::begins (documents.cuh)
+  float* a;              // [H]
+  float* d;              // [2, H]: what y and dx take in with the first slice, and zeros for the others
 
   static DecayTable at(void* memory, const SsdShape& shape) {
+    const int64_t tiles = shape.rows * tiles_of(shape.length), heads = folded(shape).heads;
     DecayTable table;
     table.records = static_cast<DecayRecord*>(memory);
-    table.begins =
-        reinterpret_cast<uint64_t*>(table.records + shape.rows * tiles_of(shape.length) * shape.heads);
+    table.begins = reinterpret_cast<uint64_t*>(table.records + tiles * heads);
+    table.a = reinterpret_cast<float*>(table.begins + tiles);
+    table.d = table.a + heads;
     return table;
   }
   /// A multiple of 128.
   static int64_t bytes(const SsdShape& shape) {
-    const int64_t tiles = shape.rows * tiles_of(shape.length);
-    return (tiles * (shape.heads * int64_t{sizeof(DecayRecord)} + int64_t{sizeof(uint64_t)}) + 127) / 128 *
-           128;
+    const int64_t tiles = shape.rows * tiles_of(shape.length), heads = folded(shape).heads;
+    const int64_t count = tiles * (heads * int64_t{sizeof(DecayRecord)} + int64_t{sizeof(uint64_t)}) +
+                          3 * heads * int64_t{sizeof(float)};
+    return (count + 127) / 128 * 128;
+  }
+
+  /// What a launch for a slice takes for `in`.
+  SsdInputs inputs(SsdInputs in, const StateSlice& slice) const {
+    in.shape = folded(in.shape);
+    in.a = a;
+    in.d = slice.first() ? d : d + in.shape.heads;
+    return in;
   }
 };
 
+/// Of the inputs as the caller has them.
 cudaError_t make_decay_table(const SsdInputs& in, const DecayTable& table, cudaStream_t stream);
 
 }  // namespace dm::kernels::cuda

@@ -1,33 +1,23 @@
 #pragma once
-// The fast path's launches, one file per pass so that they compile side by side.
+// The fast path's launches, one file per pass so that they compile side by side. Shapes and arguments are as
+// the caller has them, but for what the kernels themselves are told (fast_shape.cuh).
 
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 
 #include "kernels/ssd/cuda/decay.cuh"
+#include "kernels/ssd/cuda/fast_shape.cuh"
 #include "kernels/ssd/cuda/params.h"
 
 namespace dm::kernels::cuda {
-
-/// Calls function.operator()<P, N>() for the shape's instantiation; false where there is none.
-template <typename Function>
-bool for_fast_shape(const SsdShape& shape, Function function) {
-  const auto is = [&](int64_t p, int64_t n) { return shape.head_dim == p && shape.state == n; };
-  if (is(32, 128)) return function.template operator()<32, 128>(), true;
-#ifndef DM_SSD_ONE_SHAPE
-  if (is(32, 64)) return function.template operator()<32, 64>(), true;
-  if (is(64, 128)) return function.template operator()<64, 128>(), true;
-  if (is(64, 64)) return function.template operator()<64, 64>(), true;
-#endif
-  return false;
-}
 
 /// Heads of one group that a thread block walks together, up to 128 channels. A walk costs about one unit for
 /// what the heads share (the tiles of B and C, barriers) and one a head, and multiprocessors take one block
 /// at a time: what counts is the number of waves. On 132 of them 8 x 64 heads are quickest by fours (128
 /// blocks), 16 x 48 by threes (two waves of shorter blocks).
-constexpr int heads_together(const SsdShape& shape, int64_t multiprocessors) {
+constexpr int heads_together(const SsdShape& given, int64_t multiprocessors) {
+  const SsdShape shape = folded(given);
   int best = 1;
   int64_t best_cost = 0;
   for (int heads = 1; heads <= 128 / shape.head_dim; ++heads) {
@@ -44,7 +34,7 @@ constexpr int heads_together(const SsdShape& shape, int64_t multiprocessors) {
 /// How a walk is cut: heads of a block, and segments of the row that start at once.
 struct WalkCut {
   int heads, segments;
-  /// Of a walk, in the units of heads_together().
+  /// Of a walk, in the units of heads_together(); `shape` has the kernels' heads.
   constexpr int64_t cost(const SsdShape& shape, int64_t multiprocessors) const {
     const int64_t blocks = shape.rows * shape.heads / heads * segments;
     return (blocks + multiprocessors - 1) / multiprocessors *
@@ -61,7 +51,8 @@ constexpr int64_t kSegmentedFor = 132;   // multiprocessors
 constexpr int64_t kShortestSegment = 4;  // tiles: shorter ones do little but start
 
 /// The quickest walk over states alone.
-constexpr WalkCut passage_cut(const SsdShape& shape) {
+constexpr WalkCut passage_cut(const SsdShape& given) {
+  const SsdShape shape = folded(given);
   WalkCut best{1, 1};
   for (int heads = 1; heads <= 128 / shape.head_dim; ++heads) {
     if (shape.heads / shape.groups % heads != 0) continue;
@@ -75,7 +66,8 @@ constexpr WalkCut passage_cut(const SsdShape& shape) {
 
 /// Of a pass. Segments of it have to know what they start from, which takes a passage of some 60 per cent
 /// of the pass before it: they are made where rows and heads are so few that it gains more.
-constexpr WalkCut pass_cut(const SsdShape& shape, int64_t multiprocessors) {
+constexpr WalkCut pass_cut(const SsdShape& given, int64_t multiprocessors) {
+  const SsdShape shape = folded(given);
   const WalkCut whole{heads_together(shape, kSegmentedFor), 1}, cut = passage_cut(shape);
   const bool gains =
       cut.segments > 1 && 8 * cut.cost(shape, kSegmentedFor) < 5 * whole.cost(shape, kSegmentedFor);
@@ -84,21 +76,24 @@ constexpr WalkCut pass_cut(const SsdShape& shape, int64_t multiprocessors) {
 
 /// Calls function.operator()<P, N, kHeads>().
 template <typename Function>
-cudaError_t for_heads(const SsdShape& shape, int heads, Function function) {
-  cudaError_t error = cudaErrorInvalidValue;
-  for_fast_shape(shape, [&]<int P, int N>() {
+void for_heads(const SsdShape& shape, const StateSlice& slice, int heads, Function function) {
+  for_fast_kernel(shape, slice, [&]<int P, int N>() {
     if constexpr (P <= 32) {
-      if (heads == 4) return void(error = function.template operator()<P, N, 4>());
-      if (heads == 3) return void(error = function.template operator()<P, N, 3>());
+      if (heads == 4) return function.template operator()<P, N, 4>();
+      if (heads == 3) return function.template operator()<P, N, 3>();
     }
-    error = heads == 2 ? function.template operator()<P, N, 2>() : function.template operator()<P, N, 1>();
+    if (heads == 2) return function.template operator()<P, N, 2>();
+    function.template operator()<P, N, 1>();
   });
-  return error;
 }
 
 /// Of the current device.
 cudaError_t count_multiprocessors(int& count);
 
+/// Of states in bfloat16, one before or after each tile: those of the first slice, then those of the next.
+constexpr int64_t images_before(const SsdShape& shape, const StateSlice& slice) {
+  return shape.rows * tiles_of(shape.length) * shape.heads * shape.head_dim * slice.begin * 2;
+}
 inline int64_t images_bytes(const SsdShape& shape) {
   return shape.rows * tiles_of(shape.length) * shape.heads * shape.head_dim * shape.state * 2;
 }
@@ -106,7 +101,7 @@ inline int64_t images_bytes(const SsdShape& shape) {
 /// SsdForward::saved.
 struct FastSaved {
   DecayTable table;
-  char* states;  // images [B, tiles, H] of the state before each tile
+  char* states;  // images [slices, B, tiles, H] of the state before each tile
 
   static int64_t bytes(const SsdShape& shape) { return DecayTable::bytes(shape) + images_bytes(shape); }
   static FastSaved at(const void* memory, const SsdShape& shape) {
@@ -134,21 +129,33 @@ struct WalkSegments {
   }
 };
 
-/// SsdBackward::workspace.
+/// SsdBackward::workspace. H here are the kernels' heads.
 struct FastWorkspace {
-  char* dstates;    // images [B, tiles, H] of the gradient of the state after each tile
-  float* da_parts;  // [B, tiles, H]
-  float* dd_parts;
+  char* dstates;     // images [slices, B, tiles, H] of the gradient of the state after each tile
+  float* da_parts;   // [slices, B, tiles, H]
+  float* dd_parts;   // likewise; D stands in the first slice alone
+  float* ddt_parts;  // [slices, B, L, H]; null where that is the gradient of Δ itself
   void* segments;
 
-  static int64_t parts(const SsdShape& shape) { return shape.rows * tiles_of(shape.length) * shape.heads; }
+  static int64_t parts(const SsdShape& shape) {
+    return shape.rows * tiles_of(shape.length) * folded(shape).heads;
+  }
+  static int64_t ddt_count(const SsdShape& shape) {
+    const int64_t parts = slices_of(shape) * fold_of(shape);
+    return parts == 1 ? 0 : parts * shape.rows * shape.length * shape.heads;
+  }
+  static int64_t floats(const SsdShape& shape) {
+    return 2 * slices_of(shape) * parts(shape) + ddt_count(shape);
+  }
   static int64_t bytes(const SsdShape& shape) {
-    return images_bytes(shape) + 2 * parts(shape) * int64_t{sizeof(float)} + WalkSegments::bytes(shape);
+    return images_bytes(shape) + floats(shape) * int64_t{sizeof(float)} + WalkSegments::bytes(shape);
   }
   static FastWorkspace at(void* memory, const SsdShape& shape) {
     char* const bytes = static_cast<char*>(memory);
-    float* const floats = reinterpret_cast<float*>(bytes + images_bytes(shape));
-    return {bytes, floats, floats + parts(shape), floats + 2 * parts(shape)};
+    float* const da = reinterpret_cast<float*>(bytes + images_bytes(shape));
+    float* const dd = da + slices_of(shape) * parts(shape);
+    float* const ddt = dd + slices_of(shape) * parts(shape);
+    return {bytes, da, dd, ddt_count(shape) == 0 ? nullptr : ddt, da + floats(shape)};
   }
 };
 
@@ -171,8 +178,14 @@ cudaError_t fast_gradient_walk(const SsdInputs& in, const void* dy, int64_t dy_s
 /// segment's state becomes what it starts from.
 cudaError_t join_segments(const SsdShape& shape, const WalkSegments& segments, bool forward, bool chain,
                           const float* start, float* state, float* decay, cudaStream_t stream);
-/// target[h] = Σ parts[i, h] for two arrays at once, in one fixed order.
-cudaError_t sum_parts(const float* da_parts, const float* dd_parts, int64_t count, int64_t heads, float* da,
-                      float* dd, cudaStream_t stream);
+/// da[h] = Σ da_parts[i, h, j], `count` of them, `fold` of each; dd likewise.
+struct HeadSums {
+  const float* da_parts;
+  const float* dd_parts;
+  int64_t da_count, dd_count;
+  int64_t heads, fold;
+};
+/// In one fixed order.
+cudaError_t sum_parts(const HeadSums& sums, float* da, float* dd, cudaStream_t stream);
 
 }  // namespace dm::kernels::cuda

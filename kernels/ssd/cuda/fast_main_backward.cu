@@ -4,34 +4,37 @@
 
 namespace dm::kernels::cuda {
 
-cudaError_t fast_main_backward(const SsdBackward& args, const FastSaved& saved, const FastWorkspace& work,
+cudaError_t fast_main_backward(const SsdBackward& given, const FastSaved& saved, const FastWorkspace& work,
                                cudaStream_t stream) {
-  const SsdShape& shape = args.in.shape;
+  SsdBackward args = given;
+  const SsdShape shape = folded(given.in.shape);
   BackwardMaps maps;
-  const auto map = [&](CUtensorMap& to, const void* base, int64_t columns, int64_t stride, int box) {
-    return make_tensor_map(to, base, shape.rows, shape.length, columns, stride, box);
-  };
-  const int64_t width = shape.heads * shape.head_dim, columns = shape.groups * shape.state;
-  const int box = shape.head_dim == 32 ? 32 : 64;
-  for (const cudaError_t error :
-       {map(maps.x, args.in.x, width, args.in.x_stride, box),
-        map(maps.dy, args.dy, width, args.dy_stride, box), map(maps.dx, args.dx, width, args.dx_stride, box),
-        map(maps.b, args.in.b, columns, args.in.b_stride, 64),
-        map(maps.c, args.in.c, columns, args.in.c_stride, 64)})
+  for (const cudaError_t error : {make_channel_map(maps.x, args.in.x, shape, args.in.x_stride),
+                                  make_channel_map(maps.dy, args.dy, shape, args.dy_stride),
+                                  make_channel_map(maps.dx, args.dx, shape, args.dx_stride),
+                                  make_state_map(maps.b, args.in.b, shape, args.in.b_stride),
+                                  make_state_map(maps.c, args.in.c, shape, args.in.c_stride)})
     if (error != cudaSuccess) return error;
-  cudaError_t error = cudaErrorInvalidValue;
-  for_fast_shape(shape, [&]<int P, int N>() {
-    const auto kernel = ssd_backward_kernel<P, N>;
-    constexpr int kBytes = BackwardLayout<P, N>::kBytes;
-    static_assert(kBytes <= 227 * 1024);
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (error != cudaSuccess) return;
-    const dim3 grid(static_cast<unsigned>(tiles_of(shape.length)), static_cast<unsigned>(shape.groups),
-                    static_cast<unsigned>(shape.rows));
-    kernel<<<grid, kBackwardThreads, kBytes, stream>>>(args, saved.table, saved.states, work.dstates,
-                                                       work.da_parts, work.dd_parts, maps);
-    error = cudaGetLastError();
-  });
+  cudaError_t error = cudaSuccess;
+  for (int64_t i = 0; i < slices_of(shape) && error == cudaSuccess; ++i) {
+    const StateSlice slice = slice_at(shape, i);
+    args.in = saved.table.inputs(given.in, slice);
+    const int64_t images = images_before(shape, slice), parts = i * FastWorkspace::parts(shape);
+    if (work.ddt_parts != nullptr) args.ddt = work.ddt_parts + i * shape.rows * shape.length * shape.heads;
+    for_fast_kernel(shape, slice, [&]<int P, int N>() {
+      const auto kernel = ssd_backward_kernel<P, N>;
+      constexpr int kBytes = BackwardLayout<P, N>::kBytes;
+      static_assert(kBytes <= 227 * 1024);
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      if (error != cudaSuccess) return;
+      const dim3 grid(static_cast<unsigned>(tiles_of(shape.length)), static_cast<unsigned>(shape.groups),
+                      static_cast<unsigned>(shape.rows));
+      kernel<<<grid, kBackwardThreads, kBytes, stream>>>(args, slice, saved.table, saved.states + images,
+                                                         work.dstates + images, work.da_parts + parts,
+                                                         work.dd_parts + parts, maps);
+      error = cudaGetLastError();
+    });
+  }
   return error;
 }
 

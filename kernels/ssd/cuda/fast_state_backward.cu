@@ -4,10 +4,11 @@ namespace dm::kernels::cuda {
 
 cudaError_t fast_state_backward(const SsdBackward& args, const FastSaved& saved, const FastWorkspace& work,
                                 const WalkCut& cut, const float* starts, cudaStream_t stream) {
-  const StateWalk walk{.shape = args.in.shape,
+  const StateWalk walk{.shape = folded(args.in.shape),
                        .start = starts,
                        .end = cut.segments == 1 ? args.dinitial_state : nullptr,
                        .decay = nullptr,
+                       .fold = 1,
                        .images = work.dstates};
   return launch_state_walk<false>(walk, cut, saved.table, args.in.c, args.in.c_stride, args.dy,
                                   args.dy_stride, stream);

@@ -5,7 +5,8 @@
 //   Y  = e ∘ (C S) + (L ∘ C Bᵀ ∘ Δ) X + D X      S [N, P] the state before the tile, e the decay since then
 //   S' = exp(Σ Δ a) S + Bᵀ (w ∘ X)               w = Δ times the decay up to the tile's end
 // S stays in float32 accumulators for the whole row; its bfloat16 image in shared memory is the operand of
-// the next step and what is saved for the backward pass.
+// the next step and what is saved for the backward pass. P and N here are the kernel's; what other shapes
+// become of them stands in fast_shape.cuh.
 
 #include "kernels/ssd/cuda/head_tile.cuh"
 
@@ -40,8 +41,9 @@ struct ForwardLayout {
 
 template <int P, int N, int kHeads>
 __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
-    ssd_forward_kernel(const SsdForward args, const DecayTable table, char* const states,
-                       const float* const starts, const __grid_constant__ ForwardMaps maps) {
+    ssd_forward_kernel(const SsdForward args, const StateSlice slice, const DecayTable table,
+                       char* const states, const float* const starts,
+                       const __grid_constant__ ForwardMaps maps) {
   using L = ForwardLayout<P, N, kHeads>;
   using Rows = typename L::Rows;
   using Channels = typename L::Channels;
@@ -55,7 +57,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   const int thread = threadIdx.x, group = thread / kWarpgroup, mine = thread % kWarpgroup;
   const int warp = mine / 32, lane = thread % 32, q = lane % 4, r = warp * 16 + lane / 4;
   const int first_head = blockIdx.x * kHeads, head = first_head + group;
-  const int bc_column = first_head / static_cast<int>(shape.heads / shape.groups) * N;
+  const int bc_group = first_head / static_cast<int>(shape.heads / shape.groups);
 
   const auto arrival = [&](int step) {
     return Mbarrier{shared.address + L::kBarriers + step % L::kStages * 8};
@@ -66,8 +68,8 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     const uint32_t stage = shared.address + step % L::kStages * L::kStageBytes;
     const Mbarrier full = arrival(step);
     full.arrive_expecting(L::kLoadBytes);
-    load_tile<N>(stage + L::kC, maps.c, bc_column, tile * kTile, row, full);
-    load_tile<N>(stage + L::kB, maps.b, bc_column, tile * kTile, row, full);
+    load_states<N>(stage + L::kC, maps.c, slice, bc_group, tile * kTile, row, full);
+    load_states<N>(stage + L::kB, maps.b, slice, bc_group, tile * kTile, row, full);
     for (int h = 0; h < kHeads; ++h)
       load_tile<P>(stage + L::kX + h * Channels::kBytes, maps.x, (first_head + h) * P, tile * kTile, row,
                    full);
@@ -87,16 +89,19 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
   const uint32_t image_address = shared.address + L::kImage + group * Image::kBytes;
   const uint32_t scaled_address = shared.address + L::kScaled + group * Channels::kBytes;
   const float skip = args.in.d[head];
-  const int64_t state_at = (row * shape.heads + head) * int64_t(P * N),
-                start_at = segment * shape.rows * shape.heads * int64_t(P * N) + state_at;
+  const int columns = static_cast<int>(shape.state);
+  const auto state_of = [&](int part) {
+    return ((part * shape.rows + row) * shape.heads + head) * P * columns;
+  };
   const uint64_t* const begins = table.begins + int64_t{row} * tiles + begin;
 
   State<P, N> state;
-  state.load(starts == nullptr ? nullptr : starts + start_at, mine);
+  state.load(starts == nullptr ? nullptr : starts + state_of(segment), slice, columns, mine);
   state.store_image(image, mine);
   const auto save = [&](int step) {
     if (states != nullptr)
-      bulk_store(states + image_offset<P, N>(shape, row, begin + step, head), image_address, Image::kBytes);
+      bulk_store(states + image_offset<P>(shape, slice, row, begin + step, head), image_address,
+                 image_bytes<P>(slice));
   };
   fence_async();
   warpgroup_barrier(group);
@@ -216,12 +221,13 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     fence_async();
     warpgroup_barrier(group);
     if (mine == 0) {
-      store_tile<P>(maps.y, head * P, (begin + step) * kTile, row, x_address);
+      store_tile<P>(maps.y, slice, head * P, (begin + step) * kTile, row, x_address);
       if (step + 1 < steps) save(step + 1);
       bulk_commit();
     }
   }
-  if (args.final_state != nullptr && segment + 1 == segments) state.store(args.final_state + state_at, mine);
+  if (args.final_state != nullptr && segment + 1 == segments)
+    state.store(args.final_state + state_of(0), slice, columns, mine);
   if (mine == 0) bulk_wait_all();
 }
 

@@ -53,16 +53,29 @@ __device__ void load_tile(uint32_t target, const CUtensorMap& map, int column, i
     tma_load(target + block * Layout::kBlockBytes, map, column + block * Layout::kBlockCols, token, row,
              arrival);
 }
+/// The same of a group's columns of B or C, of which there may be fewer.
 template <int kCols>
-__device__ void store_tile(const CUtensorMap& map, int column, int token, int row, uint32_t source) {
+__device__ void load_states(uint32_t target, const CUtensorMap& map, const StateSlice& slice, int group,
+                            int token, int row, Mbarrier arrival) {
   using Layout = Tile<kTile, kCols>;
 #pragma unroll
   for (int block = 0; block < kCols / Layout::kBlockCols; ++block)
-    tma_store(map, column + block * Layout::kBlockCols, token, row, source + block * Layout::kBlockBytes);
+    tma_load(target + block * Layout::kBlockBytes, map, slice.begin + block * Layout::kBlockCols, group,
+             token, row, arrival);
+}
+/// Stores a tile of y or dx, or adds it to what the slices before have left there.
+template <int kCols>
+__device__ void store_tile(const CUtensorMap& map, const StateSlice& slice, int column, int token, int row,
+                           uint32_t source) {
+  static_assert(kCols == Tile<kTile, kCols>::kBlockCols);
+  if (slice.first())
+    tma_store(map, column, token, row, source);
+  else
+    tma_add(map, column, token, row, source);
 }
 
-/// A state [N, P] in the accumulators of a warpgroup: d[m] holds rows 64 m .. 64 m + 63 (wgmma.cuh has the
-/// order).
+/// A slice [N, P] of a state in the accumulators of a warpgroup: d[m] holds rows 64 m .. 64 m + 63 (wgmma.cuh
+/// has the order). Rows that the slice does not have are zero and stay so.
 template <int P, int N>
 struct State {
   using Image = Tile<N, P>;
@@ -94,30 +107,43 @@ struct State {
               pack(d[m][4 * j + 2 * half], d[m][4 * j + 2 * half + 1]);
   }
 
-  /// To and from [P, N] float32 in global memory; a null source is zero.
-  __device__ void load(const float* source, int thread) {
-    for_each(thread, [&](float& v, int64_t at) { v = source == nullptr ? 0.f : source[at]; });
+  /// To and from float32 [P, `columns`] in global memory, of which the slice has a part; a null source is
+  /// zero.
+  __device__ void load(const float* source, const StateSlice& slice, int columns, int thread) {
+    for_each(slice, columns, thread,
+             [&](float& v, bool inside, int at) { v = source == nullptr || !inside ? 0.f : source[at]; });
   }
-  __device__ void store(float* target, int thread) {
-    for_each(thread, [&](float& v, int64_t at) { target[at] = v; });
+  __device__ void store(float* target, const StateSlice& slice, int columns, int thread) {
+    for_each(slice, columns, thread, [&](float& v, bool inside, int at) {
+      if (inside) target[at] = v;
+    });
   }
 
  private:
   template <typename Function>
-  __device__ void for_each(int thread, Function function) {
+  __device__ void for_each(const StateSlice& slice, int columns, int thread, Function function) {
     const int row = thread / 32 * 16 + thread % 32 / 4, col = thread % 4 * 2;
 #pragma unroll
     for (int m = 0; m < N / 64; ++m)
 #pragma unroll
-      for (int i = 0; i < P / 2; ++i)
-        function(d[m][i], int64_t(8 * (i / 4) + col + i % 2) * N + 64 * m + row + i % 4 / 2 * 8);
+      for (int i = 0; i < P / 2; ++i) {
+        const int n = 64 * m + row + i % 4 / 2 * 8;
+        function(d[m][i], n < slice.count, (8 * (i / 4) + col + i % 2) * columns + slice.begin + n);
+      }
   }
 };
 
-/// Where the saved state before a tile stands, in bytes.
-template <int P, int N>
-__device__ int64_t image_offset(const SsdShape& shape, int64_t row, int64_t tile, int64_t head) {
-  return ((row * tiles_of(shape.length) + tile) * shape.heads + head) * int64_t(sizeof(bf16) * P * N);
+/// Of a saved state: an image (tile.cuh) has one block of columns, so that a slice's rows are its begin.
+template <int P>
+__device__ int image_bytes(const StateSlice& slice) {
+  static_assert(P <= 64);
+  return slice.count * P * int{sizeof(bf16)};
+}
+/// Where the saved state before a tile stands, in bytes from the slice's first.
+template <int P>
+__device__ int64_t image_offset(const SsdShape& shape, const StateSlice& slice, int64_t row, int64_t tile,
+                                int64_t head) {
+  return ((row * tiles_of(shape.length) + tile) * shape.heads + head) * image_bytes<P>(slice);
 }
 
 /// The dynamic shared memory from the first multiple of 1024 on, which the swizzled layouts need.

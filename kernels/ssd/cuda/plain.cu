@@ -53,7 +53,13 @@ cudaError_t plain_backward(const SsdBackward& args, cudaStream_t stream) {
   if (error != cudaSuccess) return error;
   kernel<<<grid_of(shape), kPlainThreads, bytes, stream>>>(args, work);
   plain_group_kernel<<<1024, kPlainThreads, 0, stream>>>(args, work);
-  return sum_parts(work.da, work.dd, shape.rows, shape.heads, args.da, args.dd, stream);
+  return sum_parts({.da_parts = work.da,
+                    .dd_parts = work.dd,
+                    .da_count = shape.rows,
+                    .dd_count = shape.rows,
+                    .heads = shape.heads,
+                    .fold = 1},
+                   args.da, args.dd, stream);
 }
 
 cudaError_t plain_passage(const SsdPassage& args, cudaStream_t stream) {

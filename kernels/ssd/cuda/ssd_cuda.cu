@@ -6,30 +6,41 @@
 namespace dm::kernels::cuda {
 namespace {
 
-/// One block a head; thread i adds parts i, i + 256, ..., then the threads are added pairwise.
-__global__ void __launch_bounds__(256)
-    ssd_sum_kernel(const float* da_parts, const float* dd_parts, int64_t count, float* da, float* dd) {
-  __shared__ float sums[2][256];
+/// By 256 threads; thread i adds parts i, i + 256, ..., then the threads are added pairwise.
+__device__ float sum_of_head(const float* parts, int64_t count, int64_t fold) {
+  __shared__ float sums[256];
   const int thread = threadIdx.x;
   const int64_t head = blockIdx.x, heads = gridDim.x;
-  float a = 0.f, d = 0.f;
-  for (int64_t i = thread; i < count; i += 256) {
-    a += da_parts[i * heads + head];
-    d += dd_parts[i * heads + head];
-  }
-  sums[0][thread] = a;
-  sums[1][thread] = d;
+  float sum = 0.f;
+  for (int64_t i = thread; i < count * fold; i += 256)
+    sum += parts[(i / fold * heads + head) * fold + i % fold];
+  sums[thread] = sum;
   for (int step = 128; step > 0; step /= 2) {
     __syncthreads();
-    if (thread < step) {
-      sums[0][thread] += sums[0][thread + step];
-      sums[1][thread] += sums[1][thread + step];
-    }
+    if (thread < step) sums[thread] += sums[thread + step];
   }
-  if (thread == 0) {
-    da[head] = sums[0][0];
-    dd[head] = sums[1][0];
-  }
+  return thread == 0 ? sums[0] : 0.f;
+}
+
+/// One block a head.
+__global__ void __launch_bounds__(256) ssd_sum_kernel(const HeadSums sums, float* da, float* dd) {
+  const float a = sum_of_head(sums.da_parts, sums.da_count, sums.fold);
+  __syncthreads();
+  const float d = sum_of_head(sums.dd_parts, sums.dd_count, sums.fold);
+  if (threadIdx.x != 0) return;
+  da[blockIdx.x] = a;
+  dd[blockIdx.x] = d;
+}
+
+/// ddt[i] = Σ parts[slice, i, j] over slices and the kernels' heads of one.
+__global__ void __launch_bounds__(256)
+    ssd_sum_ddt_kernel(const float* parts, int64_t slices, int64_t fold, int64_t count, float* ddt) {
+  const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (i >= count) return;
+  float sum = 0.f;
+  for (int64_t slice = 0; slice < slices; ++slice)
+    for (int64_t j = 0; j < fold; ++j) sum += parts[(slice * count + i) * fold + j];
+  ddt[i] = sum;
 }
 
 bool in_pieces_of_16(const void* base, int64_t stride) {
@@ -38,9 +49,8 @@ bool in_pieces_of_16(const void* base, int64_t stride) {
 
 }  // namespace
 
-cudaError_t sum_parts(const float* da_parts, const float* dd_parts, int64_t count, int64_t heads, float* da,
-                      float* dd, cudaStream_t stream) {
-  ssd_sum_kernel<<<static_cast<unsigned>(heads), 256, 0, stream>>>(da_parts, dd_parts, count, da, dd);
+cudaError_t sum_parts(const HeadSums& sums, float* da, float* dd, cudaStream_t stream) {
+  ssd_sum_kernel<<<static_cast<unsigned>(sums.heads), 256, 0, stream>>>(sums, da, dd);
   return cudaGetLastError();
 }
 
@@ -52,7 +62,7 @@ cudaError_t count_multiprocessors(int& count) {
 }
 
 SsdPath ssd_path(const SsdInputs& in) {
-  const bool served = in.element == Element::kBFloat16 && for_fast_shape(in.shape, [&]<int, int>() {});
+  const bool served = in.element == Element::kBFloat16 && is_fast_shape(in.shape);
   const bool aligned = in_pieces_of_16(in.x, in.x_stride) && in_pieces_of_16(in.b, in.b_stride) &&
                        in_pieces_of_16(in.c, in.c_stride);
   return served && aligned ? SsdPath::kFast : SsdPath::kPlain;
@@ -112,6 +122,14 @@ cudaError_t state_gradients(const SsdBackward& args, const FastSaved& saved, con
   return error == cudaSuccess ? fast_state_backward(args, saved, work, cut, segments.states, stream) : error;
 }
 
+cudaError_t sum_ddt(const SsdBackward& args, const FastWorkspace& work, cudaStream_t stream) {
+  const SsdShape& shape = args.in.shape;
+  const int64_t count = shape.rows * shape.length * shape.heads;
+  ssd_sum_ddt_kernel<<<static_cast<unsigned>((count + 255) / 256), 256, 0, stream>>>(
+      work.ddt_parts, slices_of(shape), fold_of(shape), count, args.ddt);
+  return cudaGetLastError();
+}
+
 }  // namespace
 
 cudaError_t ssd_backward(const SsdBackward& args, SsdPath path, cudaStream_t stream) {
@@ -121,9 +139,16 @@ cudaError_t ssd_backward(const SsdBackward& args, SsdPath path, cudaStream_t str
   const FastWorkspace work = FastWorkspace::at(args.workspace, shape);
   cudaError_t error = state_gradients(args, saved, work, stream);
   if (error == cudaSuccess) error = fast_main_backward(args, saved, work, stream);
+  if (error == cudaSuccess && work.ddt_parts != nullptr) error = sum_ddt(args, work, stream);
+  const int64_t tiles = shape.rows * tiles_of(shape.length);
   if (error == cudaSuccess)
-    error = sum_parts(work.da_parts, work.dd_parts, shape.rows * tiles_of(shape.length), shape.heads, args.da,
-                      args.dd, stream);
+    error = sum_parts({.da_parts = work.da_parts,
+                       .dd_parts = work.dd_parts,
+                       .da_count = slices_of(shape) * tiles,
+                       .dd_count = tiles,
+                       .heads = shape.heads,
+                       .fold = fold_of(shape)},
+                      args.da, args.dd, stream);
   return error;
 }
 

@@ -2,9 +2,11 @@
 // The SSD scan on the GPU (semantics: kernels/ssd/ssd.h). Two implementations behind one door, chosen by
 // shape, element and alignment alone:
 //
-// - fast: bfloat16, P 32 or 64, N 64 or 128, built for sm_90a. The state walks along the row in float32
-//   accumulators; every product is on the tensor cores, its operands rounded to bfloat16 once. Where rows and
-//   heads are few, segments of the rows start at once, after a pass over the states alone.
+// - fast: bfloat16, P a multiple of 32, N one of 8 up to 256, any G, built for sm_90a. The state walks along
+//   the row in float32 accumulators; every product is on the tensor cores, its operands rounded to bfloat16
+//   once; y and dx likewise, but with N over 128, which is two launches (fast_shape.cuh): then each of two
+//   parts and their sum. Where rows and heads are few, segments of the rows start at once, after a pass over
+//   the states alone.
 // - plain: every other shape, and float32. The recurrence itself, token by token in float32; on the device
 //   also the reference of the fast one.
 //

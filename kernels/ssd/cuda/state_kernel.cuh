@@ -18,10 +18,11 @@ struct StateMaps {
 };
 
 struct StateWalk {
-  SsdShape shape;
+  SsdShape shape;      // with the kernels' heads
   const float* start;  // [segments, B, H, P, N], or null for zero
   float* end;          // [segments, B, H, P, N], or null
-  float* decay;        // [segments, B, H]: of the whole walk; or null
+  float* decay;        // [segments, B, H / fold]: of the whole walk; or null
+  int64_t fold;        // of the kernels' heads are one head
   char* images;        // of the state before each step, or null
 };
 
@@ -44,7 +45,8 @@ struct StateLayout {
 
 template <int P, int N, int kHeads, bool kForward>
 __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
-    ssd_state_kernel(const StateWalk walk, const DecayTable table, const __grid_constant__ StateMaps maps) {
+    ssd_state_kernel(const StateWalk walk, const StateSlice slice, const DecayTable table,
+                     const __grid_constant__ StateMaps maps) {
   using L = StateLayout<P, N, kHeads>;
   using Rows = typename L::Rows;
   using Channels = typename L::Channels;
@@ -57,7 +59,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
             steps = segment_begin(tiles, segments, segment + 1) - begin;
   const int thread = threadIdx.x, group = thread / kWarpgroup, mine = thread % kWarpgroup;
   const int first_head = blockIdx.x * kHeads, head = first_head + group;
-  const int bc_column = first_head / static_cast<int>(shape.heads / shape.groups) * N;
+  const int bc_group = first_head / static_cast<int>(shape.heads / shape.groups);
 
   const auto tile_of = [&](int step) { return begin + (kForward ? step : steps - 1 - step); };
   const auto arrival = [&](int step) {
@@ -69,7 +71,7 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     const uint32_t stage = shared.address + step % L::kStages * L::kStageBytes;
     const Mbarrier full = arrival(step);
     full.arrive_expecting(L::kLoadBytes);
-    load_tile<N>(stage + L::kRows, maps.rows, bc_column, tile * kTile, row, full);
+    load_states<N>(stage + L::kRows, maps.rows, slice, bc_group, tile * kTile, row, full);
     for (int h = 0; h < kHeads; ++h)
       load_tile<P>(stage + L::kChannels + h * Channels::kBytes, maps.channels, (first_head + h) * P,
                    tile * kTile, row, full);
@@ -85,9 +87,10 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     for (int step = 0; step < L::kStages - 1; ++step) load(step);
 
   const int64_t part = (int64_t{segment} * shape.rows + row) * shape.heads + head;
+  const int columns = static_cast<int>(shape.state);
   const uint64_t* const begins = table.begins + int64_t{row} * tiles;
   State<P, N> state;
-  state.load(walk.start == nullptr ? nullptr : walk.start + part * (P * N), mine);
+  state.load(walk.start == nullptr ? nullptr : walk.start + part * P * columns, slice, columns, mine);
   float through = 1.f;
   Documents next{begins[tile_of(0)]};
   for (int step = 0; step < steps; ++step) {
@@ -110,8 +113,8 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     fence_async();
     warpgroup_barrier(group);
     if (walk.images != nullptr && mine == 0) {
-      bulk_store(walk.images + image_offset<P, N>(shape, row, tile_of(step), head), shared.address + image_at,
-                 Image::kBytes);
+      bulk_store(walk.images + image_offset<P>(shape, slice, row, tile_of(step), head),
+                 shared.address + image_at, image_bytes<P>(slice));
       bulk_commit();
     }
     const float carried = decay_through(decay, documents);
@@ -129,45 +132,47 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     wgmma_wait<0>();
     state.pin();
   }
-  if (walk.end != nullptr) state.store(walk.end + part * (P * N), mine);
-  if (walk.decay != nullptr && mine == 0) walk.decay[part] = through;
+  if (walk.end != nullptr) state.store(walk.end + part * P * columns, slice, columns, mine);
+  if (walk.decay != nullptr && mine == 0 && part % walk.fold == 0) walk.decay[part / walk.fold] = through;
   if (mine == 0) bulk_wait_all();
 }
 
 /// `rows` and `channels` as maps.rows and maps.channels; `cut` says how many heads and segments.
 template <bool kForward>
-cudaError_t launch_state_walk(const StateWalk& walk, const WalkCut& cut, const DecayTable& table,
-                              const void* rows, int64_t rows_stride, const void* channels,
-                              int64_t channels_stride, cudaStream_t stream) {
+cudaError_t launch_state_walk(StateWalk walk, const WalkCut& cut, const DecayTable& table, const void* rows,
+                              int64_t rows_stride, const void* channels, int64_t channels_stride,
+                              cudaStream_t stream) {
   const SsdShape& shape = walk.shape;
   StateMaps maps;
-  cudaError_t error =
-      make_tensor_map(maps.rows, rows, shape.rows, shape.length, shape.groups * shape.state, rows_stride, 64);
-  if (error != cudaSuccess) return error;
-  error = make_tensor_map(maps.channels, channels, shape.rows, shape.length, shape.heads * shape.head_dim,
-                          channels_stride, shape.head_dim == 32 ? 32 : 64);
-  if (error != cudaSuccess) return error;
-  return for_heads(shape, cut.heads, [&]<int P, int N, int kHeads>() {
-    const auto kernel = ssd_state_kernel<P, N, kHeads, kForward>;
-    constexpr int kBytes = StateLayout<P, N, kHeads>::kBytes;
-    const cudaError_t failed =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (failed != cudaSuccess) return failed;
-    const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows),
-                    static_cast<unsigned>(cut.segments));
-    kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(walk, table, maps);
-    return cudaGetLastError();
-  });
+  cudaError_t error = make_state_map(maps.rows, rows, shape, rows_stride);
+  if (error == cudaSuccess) error = make_channel_map(maps.channels, channels, shape, channels_stride);
+  char* const images = walk.images;
+  for (int64_t i = 0; i < slices_of(shape) && error == cudaSuccess; ++i) {
+    const StateSlice slice = slice_at(shape, i);
+    if (images != nullptr) walk.images = images + images_before(shape, slice);
+    for_heads(shape, slice, cut.heads, [&]<int P, int N, int kHeads>() {
+      const auto kernel = ssd_state_kernel<P, N, kHeads, kForward>;
+      constexpr int kBytes = StateLayout<P, N, kHeads>::kBytes;
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      if (error != cudaSuccess) return;
+      const dim3 grid(static_cast<unsigned>(shape.heads / kHeads), static_cast<unsigned>(shape.rows),
+                      static_cast<unsigned>(cut.segments));
+      kernel<<<grid, kHeads * kWarpgroup, kBytes, stream>>>(walk, slice, table, maps);
+      error = cudaGetLastError();
+    });
+  }
+  return error;
 }
 
 /// A walk of a passage: from `start` to its end, or each segment from zero.
 inline StateWalk passage_walk(const SsdShape& shape, const WalkSegments& segments, const float* start,
                               float* state, float* decay) {
   const bool whole = segments.count == 1;
-  return {.shape = shape,
+  return {.shape = folded(shape),
           .start = whole ? start : nullptr,
           .end = whole ? state : segments.states,
           .decay = whole ? decay : segments.decays,
+          .fold = fold_of(shape),
           .images = nullptr};
 }
 

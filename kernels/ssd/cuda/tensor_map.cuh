@@ -8,9 +8,11 @@
 
 namespace dm::kernels::cuda {
 
-/// bfloat16 [rows, length, columns], tokens `stride` elements apart, moved in boxes of 64 tokens and `box`
-/// columns: 32 or 64, in the layout of Tile<64, box>.
-cudaError_t make_tensor_map(CUtensorMap& map, const void* base, int64_t rows, int64_t length, int64_t columns,
-                            int64_t stride, int box);
+/// Of bfloat16 tensors whose tokens are `stride` elements apart, moved in boxes of 64 tokens; what a box has
+/// outside of the tensor is zero.
+/// [B, L, H, P] as rows of columns, in boxes of a head's: the layout of Tile<64, P>. P 32 or 64.
+cudaError_t make_channel_map(CUtensorMap& map, const void* base, const SsdShape& shape, int64_t stride);
+/// [B, L, G, N], in boxes of 64 columns of a group: a block of Tile<64, 64 i>.
+cudaError_t make_state_map(CUtensorMap& map, const void* base, const SsdShape& shape, int64_t stride);
 
 }  // namespace dm::kernels::cuda

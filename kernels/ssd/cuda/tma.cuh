@@ -43,10 +43,28 @@ __device__ inline void tma_load(uint32_t target, const CUtensorMap& tensor, int 
       "l"(&tensor), "r"(column), "r"(token), "r"(row), "r"(arrival.address)
       : "memory");
 }
+/// The same of a tensor of four dims.
+__device__ inline void tma_load(uint32_t target, const CUtensorMap& tensor, int column, int group, int token,
+                                int row, Mbarrier arrival) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, "
+      "%4, %5}], [%6];" ::"r"(target),
+      "l"(&tensor), "r"(column), "r"(group), "r"(token), "r"(row), "r"(arrival.address)
+      : "memory");
+}
 /// What lies outside of the tensor is not written.
 __device__ inline void tma_store(const CUtensorMap& tensor, int column, int token, int row, uint32_t source) {
   asm volatile(
       "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(&tensor),
+      "r"(column), "r"(token), "r"(row), "r"(source)
+      : "memory");
+}
+/// Adds to what the tensor holds, each sum rounded to its type. The order of stores to one element is the
+/// caller's to see to.
+__device__ inline void tma_add(const CUtensorMap& tensor, int column, int token, int row, uint32_t source) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3}], "
+      "[%4];" ::"l"(&tensor),
       "r"(column), "r"(token), "r"(row), "r"(source)
       : "memory");
 }

@@ -118,6 +118,51 @@ bool check_pooled(SsdCase spec, cudaStream_t stream) {
   return good;
 }
 
+// Heads and states as the kernels have them, and as several of theirs (fast_shape.cuh).
+static_assert(folded({1, 1, 6, 128, 2, 16}).heads == 12 && folded({1, 1, 6, 128, 2, 16}).head_dim == 64);
+static_assert(folded({1, 1, 6, 96, 2, 16}).heads == 18 && folded({1, 1, 6, 96, 2, 16}).head_dim == 32);
+static_assert(slices_of({1, 1, 1, 32, 1, 128}) == 1 && slices_of({1, 1, 1, 32, 1, 136}) == 2);
+static_assert(slice_at({1, 1, 1, 32, 1, 200}, 1).begin == 128 &&
+              slice_at({1, 1, 1, 32, 1, 200}, 1).count == 72);
+static_assert(is_fast_shape({1, 1, 1, 32, 1, 8}) && !is_fast_shape({1, 1, 1, 32, 1, 12}) &&
+              !is_fast_shape({1, 1, 1, 48, 1, 64}) && !is_fast_shape({1, 1, 1, 64, 1, 264}));
+
+/// Shapes that the fast path makes of several heads or slices, or fills up; of one kernel's own with every
+/// number of groups.
+std::vector<SsdCase> cases_of_widths(bool quick) {
+  std::vector<SsdCase> cases;
+  for (const auto [heads, p, groups, n] : {std::array<int64_t, 4>{6, 32, 2, 128},
+                                           {2, 32, 2, 64},
+                                           {4, 64, 2, 128},
+                                           {12, 64, 2, 64},
+                                           {4, 128, 2, 128},
+                                           {3, 128, 1, 64},
+                                           {8, 32, 2, 16},
+                                           {8, 32, 8, 32},
+                                           {6, 64, 3, 16},
+                                           {4, 64, 4, 32},
+                                           {8, 32, 2, 256},
+                                           {4, 64, 1, 256},
+                                           {5, 128, 5, 16},
+                                           {2, 128, 2, 256},
+                                           {2, 96, 1, 48},
+                                           {7, 32, 7, 200},
+                                           {2, 256, 1, 136},
+                                           {6, 64, 6, 8}})
+    for (const int64_t length : {1, 65, 130, 300, 1000}) {
+      if (quick ? length != 130 : length == 130) continue;
+      SsdCase one{"L " + std::to_string(length) + " H " + std::to_string(heads) + " P " + std::to_string(p) +
+                      " G " + std::to_string(groups) + " N " + std::to_string(n),
+                  {2, length, heads, p, groups, n}};
+      one.documents = 4;
+      one.states = true;
+      one.foreign = length == 65;
+      one.seed = static_cast<uint64_t>(length + n);
+      cases.push_back(one);
+    }
+  return cases;
+}
+
 int check_all(bool quick, cudaStream_t stream) {
   std::vector<SsdCase> cases;
   const SsdShape base{2, 1024, 8, 32, 2, 128};
@@ -145,17 +190,7 @@ int check_all(bool quick, cudaStream_t stream) {
   one.step = 1e-6f;
   one.states = true;
   cases.push_back(one);
-  for (const auto [heads, p, n] :
-       {std::array<int64_t, 3>{6, 32, 128}, {2, 32, 64}, {4, 64, 128}, {12, 64, 64}}) {
-    one = {"H " + std::to_string(heads) + " P " + std::to_string(p) + " N " + std::to_string(n), base};
-    one.shape.length = quick ? 130 : 1000;
-    one.shape.heads = heads;
-    one.shape.head_dim = p;
-    one.shape.state = n;
-    one.documents = 4;
-    one.states = true;
-    cases.push_back(one);
-  }
+  for (const SsdCase& c : cases_of_widths(quick)) cases.push_back(c);
   // Enough rows and heads that a block walks two, three and four of them on 132 multiprocessors.
   for (const auto [rows, heads] : {std::array<int64_t, 2>{4, 64}, {16, 24}, {8, 64}}) {
     one = {"B " + std::to_string(rows) + " H " + std::to_string(heads), base};
@@ -169,9 +204,16 @@ int check_all(bool quick, cudaStream_t stream) {
   bool good = true;
   for (const SsdCase& c : cases) good = check(c, false, stream) && good;
   if (!quick)
-    for (const int documents : {1, 8}) {
-      one = {documents == 1 ? "eight seeds" : "eight seeds, packed", {1, 1024, 32, 32, 2, 128}};
-      one.documents = documents;
+    for (const auto [documents, p, n] : {std::array<int64_t, 3>{1, 32, 128},
+                                         {8, 32, 128},
+                                         {1, 32, 16},
+                                         {1, 32, 256},
+                                         {8, 32, 256},
+                                         {1, 128, 128}}) {
+      one = {"eight seeds, P " + std::to_string(p) + " N " + std::to_string(n) +
+                 (documents == 1 ? "" : ", packed"),
+             {1, 1024, 32, p, 2, n}};
+      one.documents = static_cast<int>(documents);
       good = check_pooled(one, stream) && good;
     }
   for (const Element element : {Element::kFloat32, Element::kBFloat16})
@@ -189,8 +231,9 @@ int check_all(bool quick, cudaStream_t stream) {
   return good ? 0 : 1;
 }
 
-/// Median of 40 replays of a captured call, microseconds; what a call touches does not fit the L2 cache.
-double microseconds(const std::function<void()>& call, cudaStream_t stream) {
+/// Median of `replays` of a captured call after a quarter as many, microseconds; what a call touches does not
+/// fit the L2 cache.
+double microseconds(const std::function<void()>& call, int replays, cudaStream_t stream) {
   cudaGraph_t graph;
   cudaGraphExec_t exec;
   require_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
@@ -201,14 +244,14 @@ double microseconds(const std::function<void()>& call, cudaStream_t stream) {
   require_cuda(cudaEventCreate(&begin), "event");
   require_cuda(cudaEventCreate(&end), "event");
   std::vector<float> times;
-  for (int i = 0; i < 50; ++i) {
+  for (int i = -replays / 4; i < replays; ++i) {
     require_cuda(cudaEventRecord(begin, stream), "event");
     require_cuda(cudaGraphLaunch(exec, stream), "replay");
     require_cuda(cudaEventRecord(end, stream), "event");
     require_cuda(cudaEventSynchronize(end), "replay");
     float ms;
     require_cuda(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i >= 10) times.push_back(ms);
+    if (i >= 0) times.push_back(ms);
   }
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
@@ -218,7 +261,29 @@ double microseconds(const std::function<void()>& call, cudaStream_t stream) {
   return 1e3 * times[times.size() / 2];
 }
 
-void time_shape(const SsdShape& shape, const char* card, cudaStream_t stream) {
+/// One line of JSON.
+void print_time(const SsdShape& shape, const char* card, const char* name, double us, double bytes) {
+  std::printf(
+      "{\"card\":\"%s\",\"B\":%ld,\"L\":%ld,\"H\":%ld,\"P\":%ld,\"G\":%ld,\"N\":%ld,\"kernel\":\"%s\","
+      "\"us\":%.1f,"
+      "\"GB_per_s\":%.0f,\"percent_of_3TB_per_s\":%.1f}\n",
+      card, long(shape.rows), long(shape.length), long(shape.heads), long(shape.head_dim), long(shape.groups),
+      long(shape.state), name, us, bytes / us * 1e-3, bytes / us * 1e-6 / 3.0 * 100);
+  std::fflush(stdout);
+}
+
+/// The plain path beside the fast one; `bytes` are those of the fast one's forward and backward pass.
+void time_plain(const SsdProblem& problem, const char* card, double forward_bytes, double backward_bytes,
+                cudaStream_t stream) {
+  const SsdRun run(problem, SsdPath::kPlain, stream);
+  run.forward();
+  run.backward();
+  const SsdShape& shape = problem.spec.shape;
+  print_time(shape, card, "plain forward", microseconds([&] { run.forward(); }, 4, stream), forward_bytes);
+  print_time(shape, card, "plain backward", microseconds([&] { run.backward(); }, 4, stream), backward_bytes);
+}
+
+void time_shape(const SsdShape& shape, bool plain, const char* card, cudaStream_t stream) {
   SsdCase spec{"time", shape};
   spec.documents = 4;
   const SsdProblem problem(spec);
@@ -260,17 +325,11 @@ void time_shape(const SsdShape& shape, const char* card, cudaStream_t stream) {
          run.backward();
        }},
   };
-  for (const Line& line : lines) {
-    const double us = microseconds(line.call, stream), bytes = line.bytes_per_token * tokens;
-    std::printf(
-        "{\"card\":\"%s\",\"B\":%ld,\"L\":%ld,\"H\":%ld,\"P\":%ld,\"G\":%ld,\"N\":%ld,\"kernel\":\"%s\","
-        "\"us\":%.1f,"
-        "\"GB_per_s\":%.0f,\"percent_of_3TB_per_s\":%.1f}\n",
-        card, long(shape.rows), long(shape.length), long(shape.heads), long(shape.head_dim),
-        long(shape.groups), long(shape.state), line.name, us, bytes / us * 1e-3,
-        bytes / us * 1e-6 / 3.0 * 100);
-    std::fflush(stdout);
-  }
+  for (const Line& line : lines)
+    print_time(shape, card, line.name, microseconds(line.call, 40, stream), line.bytes_per_token * tokens);
+  if (plain)
+    time_plain(problem, card, (4 * hp + 4 * gn + 5 * dt + states) * tokens,
+               (8 * hp + 10 * gn + 5 * dt + 3 * states) * tokens, stream);
 }
 
 }  // namespace
@@ -296,6 +355,12 @@ int main(int count, char** arguments) {
                                 {8, 2048, 32, 64, 1, 128},
                                 {1, 32768, 48, 32, 2, 128},
                                 {1, 16384, 48, 32, 2, 128}})
-    time_shape(shape, properties.name, stream);
+    time_shape(shape, false, properties.name, stream);
+  for (const SsdShape& shape : {SsdShape{8, 2048, 16, 128, 1, 128},
+                                {8, 2048, 64, 32, 2, 16},
+                                {8, 2048, 64, 32, 2, 32},
+                                {8, 2048, 64, 32, 2, 256},
+                                {8, 2048, 32, 64, 1, 256}})
+    time_shape(shape, true, properties.name, stream);
   return 0;
 }

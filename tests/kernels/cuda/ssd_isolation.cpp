@@ -89,9 +89,16 @@ bool check_case(const SsdCase& spec, SsdPath path, cudaStream_t stream) {
 
 bool check_isolation(cudaStream_t stream) {
   bool good = true;
-  for (const SsdShape& shape : {SsdShape{2, 300, 8, 32, 2, 128}, SsdShape{2, 131, 4, 64, 2, 64},
-                                SsdShape{1, 2048, 4, 32, 2, 128}}) {  // the last in segments
-    SsdCase spec{"documents apart, L " + std::to_string(shape.length), shape};
+  for (const SsdShape& shape : {SsdShape{2, 300, 8, 32, 2, 128},
+                                {2, 131, 4, 64, 2, 64},
+                                {2, 310, 4, 128, 2, 256},
+                                {2, 309, 6, 32, 3, 16},
+                                {1, 2048, 4, 32, 2, 128},  // from here on in segments
+                                {1, 1024, 2, 128, 1, 32},
+                                {1, 1025, 4, 32, 2, 256}}) {
+    SsdCase spec{"documents apart, L " + std::to_string(shape.length) + " P " +
+                     std::to_string(shape.head_dim) + " N " + std::to_string(shape.state),
+                 shape};
     spec.documents = static_cast<int>(shape.length / 11);
     spec.states = true;
     good = check_case(spec, SsdPath::kFast, stream) && good;
