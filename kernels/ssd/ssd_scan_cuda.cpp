@@ -7,6 +7,7 @@
 #include "kernels/device/cuda/tensor.h"
 #include "kernels/ssd/cuda/passage.h"
 #include "kernels/ssd/cuda/ssd_cuda.cuh"
+#include "kernels/ssd/ssd_path_cuda.h"
 
 namespace dm::kernels {
 namespace {
@@ -69,7 +70,7 @@ class Scan : public torch::autograd::Function<Scan> {
               before.defined() ? before.contiguous() : before,
               initial_state ? initial_state->contiguous() : at::Tensor()};
     const cuda::SsdInputs in = p.inputs();
-    const cuda::SsdPath path = cuda::ssd_path(in);
+    const cuda::SsdPath path = chosen_ssd_path(in);
     const at::Tensor y = at::empty(x.sizes(), x.options());
     const at::Tensor final_state =
         at::empty({x.size(0), x.size(2), x.size(3), b.size(3)}, x.options().dtype(at::kFloat));
@@ -104,7 +105,7 @@ class Scan : public torch::autograd::Function<Scan> {
     const Problem p{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]};
     DM_CHECK(saved[9].defined(), "ssd: a gradient is asked for that the forward pass was not told of");
     const cuda::SsdInputs in = p.inputs();
-    const cuda::SsdPath path = cuda::ssd_path(in);
+    const cuda::SsdPath path = chosen_ssd_path(in);
     const at::Tensor dy = grads[0].defined() ? grads[0].contiguous() : at::zeros(p.x.sizes(), p.x.options());
     at::Tensor dfinal = grads[1].defined() ? grads[1].contiguous() : at::Tensor();
     const auto like = [](const at::Tensor& t) { return at::empty(t.sizes(), t.options()); };

@@ -16,6 +16,7 @@
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/ssd/cuda/passage.h"
 #include "kernels/ssd/cuda/ssd_cuda.cuh"
+#include "kernels/ssd/ssd_path_cuda.h"
 #include "kernels/ssd_mixer/conv_inputs.h"
 
 namespace dm::kernels {
@@ -156,7 +157,7 @@ void convolve(const Call& call, Passed& p, cudaStream_t stream) {
 }
 
 cuda::SsdPath path_of(const Call& call, const cuda::SsdInputs& in) {
-  return call.form.exact_states ? cuda::SsdPath::kPlain : cuda::ssd_path(in);
+  return call.form.exact_states ? cuda::SsdPath::kPlain : chosen_ssd_path(in);
 }
 
 /// What the scan is told and where it works; y may be left out where only its states are wanted.

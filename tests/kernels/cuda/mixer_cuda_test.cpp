@@ -3,8 +3,12 @@
 #include <ATen/ATen.h>
 #include <fmt/core.h>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 
+#include "core/log.h"
 #include "kernels/decode/norm_linear.h"
 #include "kernels/ssd_mixer/ssd_mixer.h"
 #include "tests/kernels/cuda/compare.h"
@@ -56,7 +60,8 @@ SsdMixerWeights weights(const Tensors& t) { return {t[1], t[2], t[3], t[4], t[5]
 TEST(SsdMixerCuda, EqualsTheCpu) {
   for (const auto& [dtype, bars] : std::vector<std::pair<at::ScalarType, Bars>>{
            {at::kBFloat16, {6e-3, 2.5e-2}}, {at::kFloat, {1e-5, 2e-5}}})
-    for (const SsdMixerForm& f : {form(2, 64, 32, 1, 128), form(1, 128, 64, 1, 64), form(2, 32, 16, 2, 8)})
+    for (const SsdMixerForm& f : {form(2, 64, 32, 1, 128), form(1, 128, 64, 1, 64), form(2, 32, 16, 2, 8),
+                                  form(2, 256, 128, 2, 32), form(1, 128, 32, 2, 256)})
       for (const int64_t length : {1, 65, 200})
         for (const bool recompute : {false, true}) {
           SsdMixerForm used = f;
@@ -100,6 +105,24 @@ TEST(SsdMixerCuda, RowsThatGoOnEqualTheCpu) {
                            },
                            mixer_inputs(f, {2, length}, dtype), bars, {true, true, false, false});
         }
+}
+
+TEST(SsdMixerCuda, SaysOnceWhichShapesAreSlow) {
+  const std::string path = ::testing::TempDir() + "ssd_mixer_log";
+  std::filesystem::remove(path);
+  set_log_file(path);
+  for (const SsdMixerForm& f : {form(1, 80, 40, 1, 24), form(1, 80, 40, 1, 24), form(1, 96, 96, 1, 24)}) {
+    Tensors t;
+    for (const GpuInput& input : mixer_inputs(f, {1, 3}, at::kBFloat16))
+      t.push_back(input.value.to(at::kCUDA, input.dtype));
+    ssd_mixer(t[0], weights(t), t[7], documents({{3}}, 3).to(at::kCUDA), f);
+  }
+  set_log_file("");
+  std::ifstream file(path);
+  const std::string log{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_NE(log.find("heads of 40 channels and a state of 24 runs on the plain CUDA kernels"), log.npos)
+      << log;
+  EXPECT_EQ(log.find("plain"), log.rfind("plain")) << log;
 }
 
 struct Side {
