@@ -273,7 +273,8 @@ class Mamba1Kind final : public MixerKind {
     const double low =
         static_cast<double>(branches) * bytes * (static_cast<double>(step_rank(config)) + 2 * n);
     const double kept = 6 * bytes * e + low + 4 * e * n / 32;
-    return {kept, kept, 6 * bytes * e + low + 8 * n * e / 64};
+    const double shares = n <= 16 ? e / 64 : e / 8;  // of dB and dC: thread blocks of the backward pass
+    return {kept, kept, 6 * bytes * e + low + 8 * n * shares};
   }
 };
 

@@ -6,12 +6,11 @@
 namespace dm::kernels::cuda {
 namespace {
 
-template <int kLanes>
-__global__ void __launch_bounds__(kBackwardThreads, 2)
+template <class Of>
+__global__ void __launch_bounds__(kBackwardThreads, Of::kRuns == 1 ? 2 : 1)
     backward_kernel(const SelectiveBackward args, const Segments segments, const Shares shares) {
   extern __shared__ uint4 memory[];
-  Backward<kLanes>(args, segments, shares, *reinterpret_cast<typename Backward<kLanes>::Shared*>(memory))
-      .run();
+  Backward<Of>(args, segments, shares, *reinterpret_cast<typename Backward<Of>::Shared*>(memory)).run();
 }
 
 /// dB and dC from the shares of the group's channel blocks, in their order.
@@ -31,21 +30,23 @@ __global__ void __launch_bounds__(256)
         token * args.dbc_stride + group * args.in.group_stride + n - (of_c ? shape.states : 0), sum);
 }
 
-template <int kLanes>
+template <class Of>
 cudaError_t launch(const SelectiveBackward& args, const Segments& segments, const Shares& shares,
                    cudaStream_t stream) {
-  constexpr int kBytes = sizeof(typename Backward<kLanes>::Shared);
+  constexpr int kBytes = sizeof(typename Backward<Of>::Shared);
+  static_assert(kBytes <= 227 * 1024);
   const cudaError_t error =
-      cudaFuncSetAttribute(backward_kernel<kLanes>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(backward_kernel<Of>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  backward_kernel<kLanes>
-      <<<grid_of(args.in.shape, segments, Backward<kLanes>::kChannels), kBackwardThreads, kBytes, stream>>>(
+  backward_kernel<Of>
+      <<<grid_of(args.in.shape, segments, Backward<Of>::kChannels), kBackwardThreads, kBytes, stream>>>(
           args, segments, shares);
   return cudaGetLastError();
 }
 
 int64_t channel_blocks(const SelectiveShape& shape) {
-  const int64_t channels = narrow(shape) ? Backward<4>::kChannels : Backward<32>::kChannels;
+  const int64_t channels = narrow(shape) ? Backward<Narrow>::kChannels : Backward<Wide>::kChannels;
+  static_assert(Backward<Wide>::kChannels == Backward<Widest>::kChannels);
   return (shape.channels + channels - 1) / channels;
 }
 
@@ -69,8 +70,8 @@ cudaError_t selective_backward(const SelectiveBackward& args, cudaStream_t strea
   Shares shares;
   shares.states = static_cast<float*>(args.workspace) + segment_bytes(shape) / int64_t{sizeof(float)};
   shares.channels = shares.states + states_share(shape);
-  cudaError_t error =
-      narrow(shape) ? launch<4>(args, segments, shares, stream) : launch<32>(args, segments, shares, stream);
+  const cudaError_t error =
+      for_lanes(shape, [&]<class Of>() { return launch<Of>(args, segments, shares, stream); });
   if (error != cudaSuccess) return error;
   const int64_t count = shape.rows * shape.length * 2 * shape.states;
   const dim3 grid(static_cast<unsigned>((count + 255) / 256), static_cast<unsigned>(shape.groups));

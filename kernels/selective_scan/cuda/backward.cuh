@@ -21,19 +21,19 @@ struct Shares {
   float* channels;  // [B, segments, E N + 2 E]: da, dd and the gradient of dt's bias
 };
 
-template <int kLanes>
+template <class Of>
 class Backward {
  public:
-  using Shape = Layout<kLanes, kBackwardThreads>;
-  static constexpr int kChannels = Shape::kChannels, kWidth = Shape::kWidth;
-  static constexpr int kBlock = kSavedTokens, kStep = 4;  // tokens
+  static constexpr int kLanes = Of::kLanes, kStates = Of::kStates, kWidth = Of::kWidth;
+  static constexpr int kChannels = kBackwardThreads / kLanes;  // of a thread block
+  static constexpr int kBlock = kSavedTokens, kStep = 4;       // tokens
   static constexpr int kWarps = kBackwardThreads / 32;
   static constexpr int kFlush = kLanes == 4 ? kBlock : kStep;  // tokens whose dB and dC wait for each other
 
   struct alignas(16) Shared {
     float b[kBlock][kWidth], c[kBlock][kWidth];
     float parts[kFlush][kWarps][2 * kWidth];  // dB and dC of each warp's channels
-    float4 before[kBlock / kStep][kBackwardThreads];
+    float4 before[kBlock / kStep][Of::kRuns][kBackwardThreads];
     float x[kBlock][kChannels], dt[kBlock][kChannels];  // dx and dΔ in their places once a token is done
     float dy[kBlock][kChannels];
     float bias[kChannels];
@@ -53,7 +53,7 @@ class Backward {
         c_rows_(of_group(in_, in_.c, first_channel_)),
         lane_(threadIdx.x % kLanes),
         channel_(threadIdx.x / kLanes),
-        part_(args.in.shape, first_channel_ + channel_, lane_ * kStates) {
+        part_(args.in.shape, first_channel_ + channel_, lane_) {
     const float* const after = segments.count > 1 ? segments.states : args.dfinal_state;
     part_.load(state_block(after, in_.shape, place_.row * segments.count + place_.segment), dstate_);
     part_.load(in_.a, a_);
@@ -116,12 +116,6 @@ class Backward {
     if (threadIdx.x < kBlock) shared_.begins[threadIdx.x] = begins(in_, place_.row, t + threadIdx.x);
   }
 
-  /// Four values of this thread's states.
-  static __device__ void take(const float* from, float (&values)[kStates]) {
-    const float4 four = *reinterpret_cast<const float4*>(from);
-    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
-  }
-
   struct Step {
     float decay[kStates];   // 0 where a document begins
     float before[kStates];  // likewise
@@ -131,7 +125,7 @@ class Backward {
   __device__ Step advance(int token, float (&state)[kStates]) const {
     const float dt = shared_.dt[token][channel_], input = dt * shared_.x[token][channel_];
     float b[kStates];
-    take(&shared_.b[token][lane_ * kStates], b);
+    take_states<Of>(shared_.b[token], lane_, b);
     const bool fresh = shared_.begins[token];
     Step step;
 #pragma unroll
@@ -149,7 +143,10 @@ class Backward {
     part_.load(state_block(args_.saved, in_.shape, place_.row * blocks + t / kBlock), state);
 #pragma unroll 1
     for (int first = 0; first < kBlock; first += kStep) {
-      shared_.before[first / kStep][threadIdx.x] = make_float4(state[0], state[1], state[2], state[3]);
+#pragma unroll
+      for (int i = 0; i < kStates; i += 4)
+        shared_.before[first / kStep][i / 4][threadIdx.x] =
+            make_float4(state[i], state[i + 1], state[i + 2], state[i + 3]);
       if (first + kStep == kBlock) break;
 #pragma unroll
       for (int i = 0; i < kStep; ++i) advance(first + i, state);
@@ -158,7 +155,11 @@ class Backward {
 
   __device__ void walk_back(int first) {
     float state[kStates];
-    take(&shared_.before[first / kStep][threadIdx.x].x, state);
+#pragma unroll
+    for (int i = 0; i < kStates; i += 4) {
+      const float4 four = shared_.before[first / kStep][i / 4][threadIdx.x];
+      state[i] = four.x, state[i + 1] = four.y, state[i + 2] = four.z, state[i + 3] = four.w;
+    }
     Step steps[kStep];
 #pragma unroll
     for (int i = 0; i < kStep; ++i) steps[i] = advance(first + i, state);
@@ -184,8 +185,8 @@ class Backward {
     const float input = dt * shared_.x[token][channel_];
     const bool fresh = shared_.begins[token];
     float b[kStates], c[kStates], db[kStates], dc[kStates];
-    take(&shared_.b[token][lane_ * kStates], b);
-    take(&shared_.c[token][lane_ * kStates], c);
+    take_states<Of>(shared_.b[token], lane_, b);
+    take_states<Of>(shared_.c[token], lane_, c);
     of_input = of_decay = 0.f;
 #pragma unroll
     for (int i = 0; i < kStates; ++i) {
@@ -207,8 +208,8 @@ class Backward {
   __device__ void leave(int slot, const float (&db)[kStates], const float (&dc)[kStates]) {
     float* const to = shared_.parts[slot][threadIdx.x / 32];
     if constexpr (kLanes == 32) {
-      *reinterpret_cast<float4*>(to + lane_ * kStates) = make_float4(db[0], db[1], db[2], db[3]);
-      *reinterpret_cast<float4*>(to + kWidth + lane_ * kStates) = make_float4(dc[0], dc[1], dc[2], dc[3]);
+      leave_states<Of>(to, lane_, db);
+      leave_states<Of>(to + kWidth, lane_, dc);
     } else {
       // Eight values over eight channels: each exchange halves the values a thread still adds up.
       const bool high = threadIdx.x & 16, middle = threadIdx.x & 8, low = threadIdx.x & 4;
@@ -284,7 +285,7 @@ class Backward {
   const int64_t first_channel_;
   const Rows b_rows_, c_rows_;
   const int lane_, channel_;  // in the channel, in the block
-  const StatePart part_;
+  const StatePart<Of> part_;
   float dstate_[kStates], a_[kStates], d_;
   float da_[kStates] = {}, dd_ = 0.f, ddt_bias_ = 0.f;
 };

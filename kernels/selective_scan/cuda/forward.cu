@@ -8,12 +8,12 @@ constexpr int kThreads = 128;
 
 /// A thread block has a few channels of one row's segment and walks along it in tiles of tokens; the next
 /// tile is on its way into registers meanwhile.
-template <int kLanes>
+template <class Of>
 class Forward {
  public:
-  using Shape = Layout<kLanes, kThreads>;
-  static constexpr int kChannels = Shape::kChannels, kWidth = Shape::kWidth;
-  static constexpr int kTile = kLanes == 4 ? 16 : 8;  // tokens; divides kSavedTokens
+  static constexpr int kLanes = Of::kLanes, kStates = Of::kStates, kWidth = Of::kWidth;
+  static constexpr int kChannels = kThreads / kLanes;  // of a thread block
+  static constexpr int kTile = kLanes == 4 ? 16 : 8;   // tokens; divides kSavedTokens
 
   struct alignas(16) Shared {
     float x[kTile][kChannels];  // y in its place once a token is done
@@ -33,7 +33,7 @@ class Forward {
         c_rows_(of_group(in_, in_.c, first_channel_)),
         lane_(threadIdx.x % kLanes),
         channel_(threadIdx.x / kLanes),
-        part_(args.in.shape, first_channel_ + channel_, lane_ * kStates),
+        part_(args.in.shape, first_channel_ + channel_, lane_),
         x_fours_(in_fours(in_.x, in_.shape.channels)),
         dt_fours_(in_fours(in_.dt, in_.shape.channels)),
         b_fours_(in_fours(b_rows_, in_.shape.states)),
@@ -106,16 +106,16 @@ class Forward {
 
   __device__ float step(int token) {
     const float dt = shared_.dt[token][channel_], input = dt * shared_.x[token][channel_];
-    const float4 b = *reinterpret_cast<const float4*>(&shared_.b[token][lane_ * kStates]);
-    const float4 c = *reinterpret_cast<const float4*>(&shared_.c[token][lane_ * kStates]);
-    const float bs[kStates] = {b.x, b.y, b.z, b.w}, cs[kStates] = {c.x, c.y, c.z, c.w};
+    float b[kStates], c[kStates];
+    take_states<Of>(shared_.b[token], lane_, b);
+    take_states<Of>(shared_.c[token], lane_, c);
     const bool fresh = shared_.begins[token];
     float y = 0.f;
 #pragma unroll
     for (int i = 0; i < kStates; ++i) {
       const float before = fresh ? 0.f : state_[i];
-      state_[i] = exp2_fast(dt * a2_[i]) * before + input * bs[i];
-      y += state_[i] * cs[i];
+      state_[i] = exp2_fast(dt * a2_[i]) * before + input * b[i];
+      y += state_[i] * c[i];
     }
     return y;
   }
@@ -152,7 +152,7 @@ class Forward {
   const int64_t first_channel_;
   const Rows b_rows_, c_rows_;
   const int lane_, channel_;  // in the channel, in the block
-  const StatePart part_;
+  const StatePart<Of> part_;
   float state_[kStates], a2_[kStates], d_;  // a2: a log2(e)
   const bool x_fours_, dt_fours_, b_fours_, c_fours_;
   FourBits x_[OfTokens::kCount], dt_[OfTokens::kCount], b_[OfStates::kCount],
@@ -161,17 +161,17 @@ class Forward {
   int tokens_ = 0;  // of the next tile
 };
 
-template <int kLanes>
+template <class Of>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const SelectiveForward args, const Segments segments) {
-  __shared__ alignas(16) typename Forward<kLanes>::Shared shared;
-  Forward<kLanes>(args, segments, shared).run();
+  __shared__ alignas(16) typename Forward<Of>::Shared shared;
+  Forward<Of>(args, segments, shared).run();
 }
 
-template <int kLanes>
+template <class Of>
 cudaError_t launch(const SelectiveForward& args, const Segments& segments, cudaStream_t stream) {
-  forward_kernel<kLanes>
-      <<<grid_of(args.in.shape, segments, Forward<kLanes>::kChannels), kThreads, 0, stream>>>(args, segments);
+  forward_kernel<Of>
+      <<<grid_of(args.in.shape, segments, Forward<Of>::kChannels), kThreads, 0, stream>>>(args, segments);
   return cudaGetLastError();
 }
 
@@ -187,7 +187,7 @@ cudaError_t selective_forward(const SelectiveForward& args, cudaStream_t stream)
   const Segments segments = cut_segments(args.in.shape, args.workspace);
   if (const cudaError_t error = find_segment_states(args.in, segments, stream); error != cudaSuccess)
     return error;
-  return narrow(args.in.shape) ? launch<4>(args, segments, stream) : launch<32>(args, segments, stream);
+  return for_lanes(args.in.shape, [&]<class Of>() { return launch<Of>(args, segments, stream); });
 }
 
 }  // namespace dm::kernels::cuda

@@ -8,7 +8,16 @@
 namespace dm::kernels::cuda {
 
 /// Four lanes a channel suffice.
-inline bool narrow(const SelectiveShape& shape) { return shape.states <= 4 * kStates; }
+inline bool narrow(const SelectiveShape& shape) { return shape.states <= Narrow::kWidth; }
+
+/// Calls function.operator()<Lanes>().
+template <class Function>
+cudaError_t for_lanes(const SelectiveShape& shape, Function function) {
+  static_assert(kSelectiveMostStates == Widest::kWidth);
+  if (narrow(shape)) return function.template operator()<Narrow>();
+  if (shape.states <= Wide::kWidth) return function.template operator()<Wide>();
+  return function.template operator()<Widest>();
+}
 
 inline dim3 grid_of(const SelectiveShape& shape, const Segments& segments, int64_t channels) {
   return dim3(static_cast<unsigned>((shape.channels + channels - 1) / channels),

@@ -9,17 +9,39 @@
 
 namespace dm::kernels::cuda {
 
-constexpr int kStates = 4;        // of a thread
 constexpr int kSavedTokens = 32;  // from one saved state to the next
 constexpr float kLog2E = 1.4426950408889634f;
 
-/// A channel is kLanes neighbouring threads: 4 for N up to 16, a warp for N up to 128. States beyond N are
-/// zero throughout.
-template <int kLanes, int kThreads>
-struct Layout {
-  static constexpr int kChannels = kThreads / kLanes;  // of a thread block
-  static constexpr int kWidth = kLanes * kStates;      // N rounded up
+/// A channel is kLanes neighbouring threads, of which each has runs of four states, kLanes runs apart. States
+/// beyond N are zero throughout.
+template <int kLanesOfAChannel, int kRunsOfAThread>
+struct Lanes {
+  static constexpr int kLanes = kLanesOfAChannel, kRuns = kRunsOfAThread;
+  static constexpr int kStates = 4 * kRuns;        // of a thread
+  static constexpr int kWidth = kLanes * kStates;  // N rounded up
+  /// Which state of the channel the thread's state i is, counted from 4 lane.
+  static constexpr __device__ int state(int i) { return i / 4 * 4 * kLanes + i % 4; }
 };
+using Narrow = Lanes<4, 1>;
+using Wide = Lanes<32, 1>;
+using Widest = Lanes<32, 2>;
+
+/// Those of a thread, in shared memory or out of it.
+template <class Of>
+__device__ void take_states(const float* row, int lane, float (&values)[Of::kStates]) {
+#pragma unroll
+  for (int i = 0; i < Of::kStates; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(row + 4 * lane + Of::state(i));
+    values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
+  }
+}
+template <class Of>
+__device__ void leave_states(float* row, int lane, const float (&values)[Of::kStates]) {
+#pragma unroll
+  for (int i = 0; i < Of::kStates; i += 4)
+    *reinterpret_cast<float4*>(row + 4 * lane + Of::state(i)) =
+        make_float4(values[i], values[i + 1], values[i + 2], values[i + 3]);
+}
 
 /// visit(k, token, column) for this thread's k-th four neighbours of a tile [kTokens, kColumns].
 template <int kTokens, int kColumns, int kThreads>
@@ -91,21 +113,23 @@ __device__ inline float step_bias(const SelectiveInputs& in, int64_t channel) {
   return in.dt_bias != nullptr && channel < in.shape.channels ? in.dt_bias[channel] : 0.f;
 }
 
-/// This thread's part of [.., E, N] memory: states first, first + 1, .. of its channel.
+/// This thread's part of [.., E, N] memory.
+template <class Of>
 struct StatePart {
   int64_t at;  // of its first state in one [E, N] block
-  int count;   // of its states that exist
-  __device__ StatePart(const SelectiveShape& shape, int64_t channel, int first)
-      : at(channel * shape.states + first),
-        count(channel < shape.channels ? static_cast<int>(min(int64_t{kStates}, shape.states - first)) : 0) {}
-  __device__ void load(const float* block, float (&values)[kStates]) const {
+  int left;    // states of its channel from there on
+  __device__ StatePart(const SelectiveShape& shape, int64_t channel, int lane)
+      : at(channel * shape.states + 4 * lane),
+        left(channel < shape.channels ? static_cast<int>(shape.states) - 4 * lane : 0) {}
+  __device__ void load(const float* block, float (&values)[Of::kStates]) const {
 #pragma unroll
-    for (int i = 0; i < kStates; ++i) values[i] = block != nullptr && i < count ? block[at + i] : 0.f;
+    for (int i = 0; i < Of::kStates; ++i)
+      values[i] = block != nullptr && Of::state(i) < left ? block[at + Of::state(i)] : 0.f;
   }
-  __device__ void store(float* block, const float (&values)[kStates]) const {
+  __device__ void store(float* block, const float (&values)[Of::kStates]) const {
 #pragma unroll
-    for (int i = 0; i < kStates; ++i)
-      if (i < count) block[at + i] = values[i];
+    for (int i = 0; i < Of::kStates; ++i)
+      if (Of::state(i) < left) block[at + Of::state(i)] = values[i];
   }
 };
 

@@ -12,18 +12,18 @@ constexpr int kTile = 16;  // tokens
 
 /// The recurrence forward: S ← decay S + input v, with input Δ x and v = B. Backward in time:
 /// dS ← decay (dS + input v), with input dy and v = C.
-template <int kLanes, bool kBack>
+template <class Of, bool kBack>
 __global__ void __launch_bounds__(kThreads) segment_kernel(const SelectiveInputs in, const Rows inputs,
                                                            const Rows all_vectors, const Segments segments) {
-  using Shape = Layout<kLanes, kThreads>;
-  __shared__ float input[kTile][Shape::kChannels], dt[kTile][Shape::kChannels];
-  __shared__ alignas(16) float vector[kTile][Shape::kWidth];
+  constexpr int kLanes = Of::kLanes, kStates = Of::kStates, kChannels = kThreads / kLanes;
+  __shared__ float input[kTile][kChannels], dt[kTile][kChannels];
+  __shared__ alignas(16) float vector[kTile][Of::kWidth];
   __shared__ bool fresh[kTile];
   const Place place(in.shape, segments);
-  const int64_t first_channel = int64_t{blockIdx.x} * Shape::kChannels;
+  const int64_t first_channel = int64_t{blockIdx.x} * kChannels;
   const Rows vectors = of_group(in, all_vectors, first_channel);
   const int lane = threadIdx.x % kLanes, channel = threadIdx.x / kLanes;
-  const StatePart part(in.shape, first_channel + channel, lane * kStates);
+  const StatePart<Of> part(in.shape, first_channel + channel, lane);
   float a2[kStates], state[kStates] = {}, span = 0.f;
   part.load(in.a, a2);
 #pragma unroll
@@ -34,8 +34,8 @@ __global__ void __launch_bounds__(kThreads) segment_kernel(const SelectiveInputs
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t t = place.begin + (kBack ? tiles - 1 - tile : tile) * kTile;
     __syncthreads();
-    for (int i = threadIdx.x; i < kTile * Shape::kChannels; i += kThreads) {
-      const int token = i / Shape::kChannels, c = i % Shape::kChannels;
+    for (int i = threadIdx.x; i < kTile * kChannels; i += kThreads) {
+      const int token = i / kChannels, c = i % kChannels;
       const bool there = t + token < place.end && first_channel + c < in.shape.channels;
       dt[token][c] = there ? step_of(in, read(in.dt, row + t + token, first_channel + c),
                                      step_bias(in, first_channel + c))
@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(kThreads) segment_kernel(const SelectiveInputs
       const float value = there ? read(inputs, row + t + token, first_channel + c) : 0.f;
       input[token][c] = kBack ? value : value * dt[token][c];
     }
-    for (int i = threadIdx.x; i < kTile * Shape::kWidth; i += kThreads) {
-      const int token = i / Shape::kWidth, n = i % Shape::kWidth;
+    for (int i = threadIdx.x; i < kTile * Of::kWidth; i += kThreads) {
+      const int token = i / Of::kWidth, n = i % Of::kWidth;
       vector[token][n] =
           t + token < place.end && n < in.shape.states ? read(vectors, row + t + token, n) : 0.f;
     }
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads) segment_kernel(const SelectiveInputs
 #pragma unroll
       for (int i = 0; i < kStates; ++i) {
         const float decay = exp2_fast(dt[token][channel] * a2[i]);
-        const float in_state = input[token][channel] * vector[token][lane * kStates + i];
+        const float in_state = input[token][channel] * vector[token][4 * lane + Of::state(i)];
         if (kBack)
           state[i] = fresh[token] ? 0.f : decay * (state[i] + in_state);
         else
@@ -118,15 +118,11 @@ template <bool kBack>
 cudaError_t walk_segments(const SelectiveInputs& in, const Rows& inputs, const Rows& vectors,
                           const Segments& segments, cudaStream_t stream) {
   const SelectiveShape& shape = in.shape;
-  if (narrow(shape))
-    segment_kernel<4, kBack>
-        <<<grid_of(shape, segments, Layout<4, kThreads>::kChannels), kThreads, 0, stream>>>(
-            in, inputs, vectors, segments);
-  else
-    segment_kernel<32, kBack>
-        <<<grid_of(shape, segments, Layout<32, kThreads>::kChannels), kThreads, 0, stream>>>(
-            in, inputs, vectors, segments);
-  return cudaGetLastError();
+  return for_lanes(shape, [&]<class Of>() {
+    segment_kernel<Of, kBack><<<grid_of(shape, segments, kThreads / Of::kLanes), kThreads, 0, stream>>>(
+        in, inputs, vectors, segments);
+    return cudaGetLastError();
+  });
 }
 
 /// A thread an element of the states of a row.

@@ -1,11 +1,11 @@
 #pragma once
 // The selective scan on the GPU (semantics: kernels/selective_scan/selective_scan.h).
 //
-// A channel's states lie side by side in a few threads of a warp, four a thread, and walk along the tokens in
-// registers: one exponential a state and token, which is what the forward pass is bound by. The backward pass
-// starts from states saved every 32 tokens, walks each 32 forward once more and then back. Where rows and
-// channels alone do not fill the device, the sequence is cut into segments: a pass before finds what each
-// segment does to its state, so that all can start at once.
+// A channel's states lie side by side in a few threads of a warp, four or eight a thread, and walk along the
+// tokens in registers: one exponential a state and token, which is what the forward pass is bound by. The
+// backward pass starts from states saved every 32 tokens, walks each 32 forward once more and then back.
+// Where rows and channels alone do not fill the device, the sequence is cut into segments: a pass before
+// finds what each segment does to its state, so that all can start at once.
 //
 // dB and dC are sums over channels, dA and dD over tokens: each block leaves its share, and the shares are
 // added in one order.
@@ -19,7 +19,7 @@
 namespace dm::kernels::cuda {
 
 /// Larger states have no kernel.
-inline constexpr int64_t kSelectiveMostStates = 128;
+inline constexpr int64_t kSelectiveMostStates = 256;
 /// Of several groups each has a multiple of so many channels.
 inline constexpr int64_t kSelectiveGroupChannels = 64;
 

@@ -155,9 +155,9 @@ void time_optimizer(int64_t count) {
 }
 
 /// Floors: the bytes that must move (the saved states are the implementation's own).
-void time_selective_scan(int64_t rows, int64_t channels, Element dt_element) {
+void time_selective_scan(int64_t rows, int64_t channels, Element dt_element, int64_t states = 16) {
   DevicePool pool;
-  const int64_t length = 2048, states = 16, tokens = rows * length;
+  const int64_t length = 2048, tokens = rows * length;
   const cuda::SelectiveShape shape{rows, length, channels, states};
   std::vector<float> a(static_cast<size_t>(channels * states));
   for (size_t i = 0; i < a.size(); ++i) a[i] = -static_cast<float>(i % 16 + 1);
@@ -193,8 +193,8 @@ void time_selective_scan(int64_t rows, int64_t channels, Element dt_element) {
                                          .da = pool.fp32(channels * states),
                                          .dd = pool.fp32(channels),
                                          .dinitial_state = nullptr};
-  const std::string name = "B " + std::to_string(rows) + ", L 2048, N 16, E " + std::to_string(channels) +
-                           (single ? ", float32 dt" : ", bfloat16 dt");
+  const std::string name = "B " + std::to_string(rows) + ", L 2048, N " + std::to_string(states) + ", E " +
+                           std::to_string(channels) + (single ? ", float32 dt" : ", bfloat16 dt");
   const int64_t wide = single ? 4 : 2;
   print_time("selective_scan forward", name,
              median_us({[=](cudaStream_t s) { return cuda::selective_forward(forward, s); }}),
@@ -277,6 +277,7 @@ void time_all() {
     for (const Element dt : {Element::kBFloat16, Element::kFloat32}) time_selective_scan(8, channels, dt);
   time_selective_scan(16, 1536, Element::kBFloat16);
   time_selective_scan(1, 2048, Element::kBFloat16);
+  for (const int64_t states : {128, 256}) time_selective_scan(2, 2048, Element::kBFloat16, states);
   for (const int64_t batch : {1, 64}) time_steps(batch);
 }
 

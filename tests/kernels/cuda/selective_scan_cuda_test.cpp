@@ -56,7 +56,7 @@ TEST(SelectiveScanCuda, EqualsTheCpu) {
 
 TEST(SelectiveScanCuda, TakesEveryWidthAndState) {
   for (const int64_t channels : {1, 31, 70})
-    for (const int64_t states : {1, 5, 8, 17, 64, 128})
+    for (const int64_t states : {1, 5, 8, 17, 64, 128, 129, 200, 256})
       compare({2, 67, channels, states}, documents({{9, 32}, {40, 1}}, 67), true);
 }
 
@@ -65,6 +65,7 @@ TEST(SelectiveScanCuda, SegmentsJoin) {
   compare({1, 2047, 24, 16}, documents({{}}, 2047), true);
   compare({2, 2047, 24, 16}, documents({{300, 212, 1, 900}, {256, 256, 5}}, 2047), true);
   compare({1, 1100, 6, 40}, documents({{700}}, 1100), true);
+  compare({1, 1100, 6, 250}, documents({{700}}, 1100), true);
 }
 
 TEST(SelectiveScanCuda, OneSegmentOfManyChannels) {
@@ -110,10 +111,10 @@ TEST(SelectiveScanCuda, ReadsColumnsOfAProjection) {
 
 TEST(SelectiveScanCuda, RefusesAStateWithoutAKernel) {
   Tensors t;
-  for (const GpuInput& i : inputs({1, 4, 2, 129}, kDtypes[0], documents({{}}, 4), true))
+  for (const GpuInput& i : inputs({1, 4, 2, 257}, kDtypes[0], documents({{}}, 4), true))
     t.push_back(i.value.is_floating_point() ? i.value.to(at::kCUDA, i.dtype) : i.value.to(at::kCUDA));
   EXPECT_EQ(refusal([&] { scan(t); }),
-            "selective_scan: a state of 129 has no kernel on the GPU; up to 128 have one");
+            "selective_scan: a state of 257 has no kernel on the GPU; up to 256 have one");
 }
 
 }  // namespace
