@@ -115,7 +115,16 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     for (; h < heads; h += 2) {
       const float skip = args.in.d[my.first_head + h];
       my.filled(h).wait(my.parity(h));
-      part.head(my, group, h, skip, maps.dx, slice, [&] { sum_up(h - 2); });
+      part.head(
+          my, group, h, skip, maps.dx, [&] { sum_up(h - 2); },
+          [&](auto use) {
+            if (slice.first()) return false;
+            const int64_t begin = int64_t{my.tile} * kTile;  // `token` and `valid` would hold registers
+            use(TileBefore{static_cast<const bf16*>(args.dx) +
+                               (my.row * shape.length + begin) * args.dx_stride + (my.first_head + h) * P,
+                           args.dx_stride, static_cast<int>(min(int64_t{kTile}, shape.length - begin))});
+            return true;
+          });
     }
     sum_up(h - 2);
     part.end(my, group);

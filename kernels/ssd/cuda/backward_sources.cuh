@@ -34,10 +34,11 @@ struct SourceRows {
     for (float& v : scores) v = 0.f;
   }
 
-  /// `source` 0 or 1: which of the two warpgroups. `meanwhile` runs where the tensor cores are waited for.
-  template <typename Meanwhile>
+  /// `source` 0 or 1: which of the two warpgroups. `meanwhile` runs where the tensor cores are waited for;
+  /// before(use) calls use(TileBefore) where dX takes `skip` times what is there, and else returns false.
+  template <typename Meanwhile, typename Before>
   __device__ void head(const BackwardThread<P, N>& my, int source, int h, float skip, const CUtensorMap& dx,
-                       const StateSlice& slice, Meanwhile meanwhile) {
+                       Meanwhile meanwhile, Before before) {
     char* const stage = my.stage(h);
     const uint32_t address = my.stage_address(h);
     const int q = my.q, r = my.r, warp = my.warp, lane = my.lane;
@@ -131,19 +132,25 @@ struct SourceRows {
     warpgroup_barrier(source);
     wgmma_wait<0>();
     wgmma_pin(dxs);
+    const auto leave = [&](auto pair_of) {
 #pragma unroll
-    for (int i = 0; i < P / 2; i += 2) {
-      const int half = i % 4 / 2, at = Channels::offset(r + 8 * half, i / 4 * 8 + 2 * q);
-      const uint32_t dy = *reinterpret_cast<const uint32_t*>(stage + L::kDy + at);
-      *reinterpret_cast<uint32_t*>(staged + at) =
-          pack(step[half] * dxs[i] + skip * low(dy), step[half] * dxs[i + 1] + skip * high(dy));
-    }
+      for (int i = 0; i < P / 2; i += 2) {
+        const int half = i % 4 / 2, s = r + 8 * half, column = i / 4 * 8 + 2 * q;
+        const int at = Channels::offset(s, column);
+        const uint32_t pair = pair_of(at, s, column);
+        *reinterpret_cast<uint32_t*>(staged + at) =
+            pack(step[half] * dxs[i] + skip * low(pair), step[half] * dxs[i + 1] + skip * high(pair));
+      }
+    };
+    if (!before([&](const TileBefore& tile) {
+          leave([&](int, int s, int column) { return tile.pair(s, column); });
+        }))
+      leave([&](int at, int, int) { return *reinterpret_cast<const uint32_t*>(stage + L::kDy + at); });
     fence_async();
     warpgroup_barrier(source);
     if (my.mine == 0) {
       my.sourced(h).arrive();
-      store_tile<P>(dx, slice, (my.first_head + h) * P, my.tile * kTile, my.row,
-                    my.shared.address + staged_at);
+      tma_store(dx, (my.first_head + h) * P, my.tile * kTile, my.row, my.shared.address + staged_at);
       bulk_commit();
     }
   }

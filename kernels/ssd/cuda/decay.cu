@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
       if (record != 0 || lane != 0) continue;
       table.a[to] = in.a[first_head + h];
       table.d[to] = in.d[first_head + h];
-      table.d[heads * fold + to] = 0.f;
+      table.d[heads * fold + to] = 1.f;
     }
   }
   if (blockIdx.z == 0 && threadIdx.x == 0) table.begins[record] = documents.begins;

@@ -25,7 +25,8 @@ struct DecayTable {
   DecayRecord* records;  // [B, tiles, H]
   uint64_t* begins;      // [B, tiles]: Documents::begins (documents.cuh)
   float* a;              // [H]
-  float* d;              // [2, H]: what y and dx take in with the first slice, and zeros for the others
+  float* d;  // [2, H]: what y takes in of x and dx of dy with the first slice; of themselves with the others,
+             // ones
 
   static DecayTable at(void* memory, const SsdShape& shape) {
     const int64_t tiles = shape.rows * tiles_of(shape.length), heads = folded(shape).heads;

@@ -7,8 +7,8 @@
 // - A state of fewer columns is filled up with zeros, which the copy engine makes on its way: nothing more is
 //   read or written.
 // - One of more columns is several slices, one after the other: the state of each is its own; y, dx and the
-//   gradients of Δ and a are sums over slices. A later slice adds to y and dx in memory, to each element
-//   once.
+//   gradients of Δ and a are sums over slices. A later slice adds what it finds of y and dx in memory to
+//   its own before it rounds.
 
 #include <cuda_runtime_api.h>
 

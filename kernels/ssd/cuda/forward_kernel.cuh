@@ -148,13 +148,13 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     // warp w reads.
     float4* const cb = reinterpret_cast<float4*>(shared.base + L::kCb + step % 2 * L::kCbBytes) + lane;
 #pragma unroll
-    for (int slice = 0; slice < kSlices; ++slice) {
-      wgmma_pin(product[slice]);
-      const int k = group + slice * kHeads;
+    for (int i = 0; i < kSlices; ++i) {
+      wgmma_pin(product[i]);
+      const int k = group + i * kHeads;
       float4* const block = cb + (warp * (warp + 1) / 2 + k) * 64;
       if (k > warp) continue;
-      block[0] = {product[slice][0], product[slice][1], product[slice][2], product[slice][3]};
-      block[32] = {product[slice][4], product[slice][5], product[slice][6], product[slice][7]};
+      block[0] = {product[i][0], product[i][1], product[i][2], product[i][3]};
+      block[32] = {product[i][4], product[i][5], product[i][6], product[i][7]};
     }
     if (mine == 0) bulk_wait_read<0>();  // y and the image of the tile before have left
     __syncthreads();
@@ -210,18 +210,29 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
     state.pin();
     warpgroup_barrier(group);  // all four warps have read x and the image
 
+    const auto leave = [&](auto pair_of) {
 #pragma unroll
-    for (int i = 0; i < P / 2; i += 2) {
-      uint32_t* const at =
-          reinterpret_cast<uint32_t*>(x_tile + Channels::offset(r + i % 4 * 4, i / 4 * 8 + 2 * q));
-      const uint32_t pair = *at;
-      *at = pack(out[i] + skip * low(pair), out[i + 1] + skip * high(pair));
+      for (int i = 0; i < P / 2; i += 2) {
+        const int t = r + i % 4 * 4, column = i / 4 * 8 + 2 * q;
+        uint32_t* const at = reinterpret_cast<uint32_t*>(x_tile + Channels::offset(t, column));
+        const uint32_t pair = pair_of(at, t, column);
+        *at = pack(out[i] + skip * low(pair), out[i + 1] + skip * high(pair));
+      }
+    };
+    if (slice.first()) {
+      leave([](const uint32_t* x, int, int) { return *x; });
+    } else {
+      const int64_t token = int64_t{begin + step} * kTile;
+      const TileBefore before_this{
+          static_cast<const bf16*>(args.y) + (row * shape.length + token) * args.y_stride + head * P,
+          args.y_stride, static_cast<int>(min(int64_t{kTile}, shape.length - token))};
+      leave([&](const uint32_t*, int t, int column) { return before_this.pair(t, column); });
     }
     state.store_image(image, mine);
     fence_async();
     warpgroup_barrier(group);
     if (mine == 0) {
-      store_tile<P>(maps.y, slice, head * P, (begin + step) * kTile, row, x_address);
+      tma_store(maps.y, head * P, (begin + step) * kTile, row, x_address);
       if (step + 1 < steps) save(step + 1);
       bulk_commit();
     }

@@ -63,16 +63,18 @@ __device__ void load_states(uint32_t target, const CUtensorMap& map, const State
     tma_load(target + block * Layout::kBlockBytes, map, slice.begin + block * Layout::kBlockCols, group,
              token, row, arrival);
 }
-/// Stores a tile of y or dx, or adds it to what the slices before have left there.
-template <int kCols>
-__device__ void store_tile(const CUtensorMap& map, const StateSlice& slice, int column, int token, int row,
-                           uint32_t source) {
-  static_assert(kCols == Tile<kTile, kCols>::kBlockCols);
-  if (slice.first())
-    tma_store(map, column, token, row, source);
-  else
-    tma_add(map, column, token, row, source);
-}
+/// A tile of y or dx in global memory as the slices before have left it: their launches are complete, and no
+/// other block stores there.
+struct TileBefore {
+  const bf16* first;  // of the head's columns
+  int64_t stride;
+  int valid;  // tokens
+
+  /// From channels `column` and the next of a token.
+  __device__ uint32_t pair(int token, int column) const {
+    return token < valid ? *reinterpret_cast<const uint32_t*>(first + token * stride + column) : 0;
+  }
+};
 
 /// A slice [N, P] of a state in the accumulators of a warpgroup: d[m] holds rows 64 m .. 64 m + 63 (wgmma.cuh
 /// has the order). Rows that the slice does not have are zero and stay so.

@@ -59,15 +59,6 @@ __device__ inline void tma_store(const CUtensorMap& tensor, int column, int toke
       "r"(column), "r"(token), "r"(row), "r"(source)
       : "memory");
 }
-/// Adds to what the tensor holds, each sum rounded to its type. The order of stores to one element is the
-/// caller's to see to.
-__device__ inline void tma_add(const CUtensorMap& tensor, int column, int token, int row, uint32_t source) {
-  asm volatile(
-      "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3}], "
-      "[%4];" ::"l"(&tensor),
-      "r"(column), "r"(token), "r"(row), "r"(source)
-      : "memory");
-}
 __device__ inline void bulk_load(uint32_t target, const void* source, int bytes, Mbarrier arrival) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
