@@ -6,7 +6,8 @@
 namespace dm::kernels::cuda {
 namespace {
 
-/// By 256 threads; thread i adds parts i, i + 256, ..., then the threads are added pairwise.
+/// By 256 threads, for the first of them; thread i adds parts i, i + 256, ..., then the threads are added
+/// pairwise.
 __device__ float sum_of_head(const float* parts, int64_t count, int64_t fold) {
   __shared__ float sums[256];
   const int thread = threadIdx.x;
@@ -17,9 +18,9 @@ __device__ float sum_of_head(const float* parts, int64_t count, int64_t fold) {
   sums[thread] = sum;
   for (int step = 128; step > 0; step /= 2) {
     __syncthreads();
-    if (thread < step) sums[thread] += sums[thread + step];
+    if (thread < step) sum += sums[thread + step], sums[thread] = sum;
   }
-  return thread == 0 ? sums[0] : 0.f;
+  return sum;
 }
 
 /// One block a head.

@@ -207,8 +207,11 @@ int check_all(bool quick, cudaStream_t stream) {
     if (!quick) cases.push_back(one);
   }
   bool good = true;
-  for (const SsdCase& c : cases)
-    good = (!quick && c.shape.length == 1 ? check_pooled(c, 16, stream) : check(c, false, stream)) && good;
+  // What is one number a token and head is few numbers in the shortest of the widths: pooled.
+  for (const SsdCase& c : cases) {
+    const bool few = c.shape.length == (quick ? 130 : 1);
+    good = (few ? check_pooled(c, quick ? 4 : 16, stream) : check(c, false, stream)) && good;
+  }
   // Where the recurrence takes long, shorter rows and more of them.
   if (!quick)
     for (const auto [seeds, length, documents, p, n] : {std::array<int64_t, 5>{8, 1024, 1, 32, 128},
