@@ -55,15 +55,15 @@ LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
   const at::Tensor& leaf = parameters_.begin()->second;
   activations_ = activations.value_or(leaf.scalar_type());
   check_device(config_, leaf.is_cuda());
-  if (leaf.is_cuda()) matrices_ = std::make_unique<Matrices>(parameters_, activations_);
+  if (leaf.is_cuda()) matrices_ = std::make_unique<Matrices>(config_, parameters_, activations_);
   DM_CHECK(matrices_ || activations_ == leaf.scalar_type(),
            "on the CPU activations are of the weights' type");
 }
 
 LanguageModel::~LanguageModel() = default;
 
-void LanguageModel::weights_changed() {
-  if (matrices_) matrices_->refresh();
+void LanguageModel::weights_changed(int64_t begin, int64_t end) {
+  if (matrices_) matrices_->refresh(begin, end);
 }
 
 const LayerKind& LanguageModel::kind(int64_t index) const {
@@ -71,10 +71,12 @@ const LayerKind& LanguageModel::kind(int64_t index) const {
 }
 
 LayerView LanguageModel::layer(int64_t index) const {
+  reads(index);
   return {config_, index, Scope(parameters_, layer_prefix(index), matrices_.get()), placement_};
 }
 
 Scope LanguageModel::norm_before(int64_t index) const {
+  reads(index);
   const std::string name = index < layers() ? layer_prefix(index) + "norm." : "backbone.norm_f.";
   return {parameters_, name, matrices_.get()};
 }
@@ -135,17 +137,20 @@ StepStream LanguageModel::step_add(int64_t index, const StepStream& stream, cons
 }
 
 kernels::Weight LanguageModel::embeddings() const {
+  reads(0);
   const at::Tensor& leaf = parameters_.at("backbone.embeddings.weight");
   if (!matrices_ || !leaf.grad().defined()) return leaf;
   return {leaf.detach(), {{leaf.grad(), 0, 0}}};
 }
 
 kernels::Weight LanguageModel::head() const {
+  reads(config_.tied ? 0 : layers());
   return Scope(parameters_, "", matrices_.get()).matrix(head_name());
 }
 
 kernels::Weight LanguageModel::logit_rows() const {
   if (cluster_count(config_) == 0) return head();
+  reads(layers());
   return Scope(parameters_, "", matrices_.get()).stacked({head_name(), kClusterWeight}, 0);
 }
 
@@ -158,6 +163,7 @@ const char* LanguageModel::head_name() const {
 }
 
 at::Tensor LanguageModel::clusters() const {
+  reads(layers());
   const auto found = parameters_.find(kClusterWeight);
   return found == parameters_.end() ? at::Tensor() : found->second;
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -84,8 +85,9 @@ class LanguageModel {
   LanguageModel(const LanguageModel&) = delete;
   LanguageModel& operator=(const LanguageModel&) = delete;
 
-  /// To be called after the leaves have been written to.
-  void weights_changed();
+  /// To be called after the leaves of parameters of depths [begin, end) have been written to, in forward
+  /// order where they are parts: with each part what needs it and earlier ones alone is renewed.
+  void weights_changed(int64_t begin = 0, int64_t end = std::numeric_limits<int64_t>::max());
 
   const ModelConfig& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
@@ -131,6 +133,11 @@ class LanguageModel {
   /// depth 0 are when the pass ends.
   void watch_backward(std::function<void(int64_t depth)> passed) { passed_ = std::move(passed); }
 
+  /// `reads` is called by whatever takes parameters from this object, before it does, with the greatest depth
+  /// of those that it takes: of a forward pass often and, but for a tied head, with a rising depth. Weights
+  /// may be on their way until then.
+  void watch_reads(std::function<void(int64_t depth)> reads) { reads_ = std::move(reads); }
+
   /// Telemetry of all D and S layers over a sample of tokens: runs the plain, unmerged form once, without
   /// gradients.
   std::vector<DifferenceStats> difference_stats(const at::Tensor& ids, const at::Tensor& seq_idx) const;
@@ -157,6 +164,9 @@ class LanguageModel {
   at::Tensor logits_of(const at::Tensor& product) const;
 
  private:
+  void reads(int64_t depth) const {
+    if (reads_) reads_(depth);
+  }
   const char* head_name() const;
   at::Tensor clusters() const;  // undefined where there are none
   kernels::CrossEntropy head_loss(const at::Tensor& h, const at::Tensor& targets,
@@ -183,7 +193,7 @@ class LanguageModel {
   at::ScalarType activations_;
   Placement placement_;
   std::unique_ptr<Matrices> matrices_;  // on a GPU
-  std::function<void(int64_t depth)> passed_;
+  std::function<void(int64_t depth)> passed_, reads_;
 };
 
 /// Recurrent decoding: O(1) state a token. The model outlives it; its weights are taken as they are at

@@ -2,15 +2,23 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace dm::model {
+
+Matrices::Matrices(const ModelConfig& config, const Parameters& parameters, at::ScalarType dtype)
+    : parameters_(parameters), dtype_(dtype) {
+  for (const ParameterInfo& info : parameter_infos(config)) depths_.emplace(info.name, info.depth);
+}
 
 const kernels::Weight& Matrices::stacked(const std::vector<std::string>& names, int64_t dim) {
   const auto [position, added] = entries_.try_emplace(fmt::format("{}", fmt::join(names, " ")));
   Entry& entry = position->second;
   if (!added) return entry.weight;
-  entry.names = names, entry.dim = dim;
+  entry.names = names, entry.dim = dim, entry.depth = 0;
+  for (const std::string& name : names) entry.depth = std::max(entry.depth, depths_.at(name));
   int64_t extent[2] = {0, 0};
   for (const std::string& name : names) {
     const at::Tensor& leaf = parameters_.at(name);
@@ -43,8 +51,9 @@ void Matrices::copy(Entry& entry) const {
   }
 }
 
-void Matrices::refresh() {
-  for (auto& [key, entry] : entries_) copy(entry);
+void Matrices::refresh(int64_t begin, int64_t end) {
+  for (auto& [key, entry] : entries_)
+    if (begin <= entry.depth && entry.depth < end) copy(entry);
 }
 
 }  // namespace dm::model

@@ -15,28 +15,30 @@ namespace dm::model {
 
 class Matrices {
  public:
-  /// `dtype` is that of the activations; the parameters outlive this object.
-  Matrices(const Parameters& parameters, at::ScalarType dtype) : parameters_(parameters), dtype_(dtype) {}
+  /// `dtype` is that of the activations; the parameters, those of `config`, outlive this object.
+  Matrices(const ModelConfig& config, const Parameters& parameters, at::ScalarType dtype);
 
   /// The named parameters below each other (dim 0) or beside each other (dim 1), as they were at the last
   /// refresh(). Their gradients are added to the parameters' own, where those are defined.
   const kernels::Weight& stacked(const std::vector<std::string>& names, int64_t dim);
 
-  /// Copies the parameters again; on the current stream, in place, so that captured graphs see the new
-  /// values.
-  void refresh();
+  /// Copies the parameters again whose depths are in [begin, end), with what they are stacked with, which has
+  /// none greater; on the current stream, in place, so that captured graphs see the new values.
+  void refresh(int64_t begin, int64_t end);
 
  private:
   struct Entry {
     kernels::Weight weight;
     std::vector<std::string> names;
     int64_t dim;
+    int64_t depth;  // the greatest of its parameters
   };
   void copy(Entry& entry) const;
 
   const Parameters& parameters_;
   at::ScalarType dtype_;
-  std::map<std::string, Entry> entries_;  // by the names, joined
+  std::map<std::string, int64_t> depths_;  // of all parameters
+  std::map<std::string, Entry> entries_;   // by the names, joined
 };
 
 }  // namespace dm::model

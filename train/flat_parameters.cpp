@@ -42,12 +42,11 @@ FlatParameters::FlatParameters(std::vector<model::LocalParameter> parameters, DT
       group_(group),
       layout_(flat_layout(parameters_, size_bytes(dtype), group.size(), bucket_bytes,
                           scatters(zero, group.size()))),
-      scattered_(scatters(zero, group.size())),
-      gather_begun_(!device.is_cpu()),
-      gathered_(!device.is_cpu()) {
+      scattered_(scatters(zero, group.size())) {
   DM_CHECK(device.is_cpu() || dtype == DType::f32, "{} weights on {}", name(dtype), device.str());
   allocate(device);
   find_counted();
+  gather_ = std::make_unique<WeightGather>(group_, layout_.buckets, dtype_, owned_weights_, weights_);
 }
 
 void FlatParameters::allocate(at::Device device) {
@@ -117,6 +116,7 @@ void FlatParameters::find_counted() {
 }
 
 void FlatParameters::initialise(const model::ModelConfig& config, uint64_t seed) {
+  settle();
   for (size_t i = 0; i < parameters_.size(); ++i) {
     at::Tensor values =
         weights_.narrow(0, layout_.offsets[i], parameters_[i].count()).view(parameters_[i].shape);
@@ -180,6 +180,7 @@ double FlatParameters::owned_gradient_squares() const {
 }
 
 std::string FlatParameters::first_non_finite() const {
+  settle();
   const auto finite = [](const at::Tensor& t) { return at::isfinite(t).all().item<bool>(); };
   for (const auto& parameter : parameters_)
     if (const std::string& name = parameter.info.name; !finite(leaves_.at(name).detach()))
@@ -197,32 +198,6 @@ std::string FlatParameters::first_non_finite() const {
     if (const std::string& name = parameter->info.name; !finite(leaves_.at(name).grad()))
       return fmt::format("gradient of {} not finite", name);
   return "its own weights and gradient finite";
-}
-
-void FlatParameters::gather_weights() {
-  if (group_.size() == 1) return;  // they are the same memory
-  gather_from_ = Trace::now();
-  gather_begun_.set();
-  std::vector<std::unique_ptr<Pending>> pending;
-  for (const Bucket& bucket : layout_.buckets)
-    pending.push_back(group_.all_gather(at(owned_weights_.data_ptr(), bucket.owned),
-                                        at(weights_.data_ptr(), bucket.begin), bucket.piece, dtype_));
-  for (const auto& each : pending) each->wait();
-  gathered_.set();
-  gather_to_ = Trace::now();
-}
-
-double FlatParameters::gather_ms() const {
-  if (gather_from_ == Trace::Time()) return 0;
-  return device().is_cpu() ? Trace::ms(gather_from_, gather_to_) : gathered_.ms_since(gather_begun_);
-}
-
-void FlatParameters::report(Trace& trace) const {
-  if (gather_from_ == Trace::Time()) return;
-  if (device().is_cpu())
-    trace.host("communication", "all-gather of weights", gather_from_, gather_to_);
-  else
-    trace.gpu("model", "all-gather of weights", gather_begun_, gathered_);
 }
 
 }  // namespace dm::train

@@ -13,6 +13,7 @@
 // loads of any backend are content with; the padding stays zero.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,7 @@
 #include "core/collectives.h"
 #include "model/local_parameters.h"
 #include "train/buckets.h"
-#include "train/trace.h"
+#include "train/weight_gather.h"
 
 namespace dm::train {
 
@@ -53,8 +54,9 @@ class FlatParameters {
   /// What the ranks of the group hold, each of them the same.
   const std::vector<model::LocalParameter>& parameters() const { return parameters_; }
   DType dtype() const { return dtype_; }
-  /// The leaves, each with its gradient defined: backward() adds into the flat buffer.
-  const model::Parameters& leaves() const { return leaves_; }
+  /// The leaves, each with its gradient defined: backward() adds into the flat buffer. Their values are those
+  /// of weights() now; who keeps them and reads later, while weights may be on their way, goes by gather().
+  const model::Parameters& leaves() const { return gather_->settle(), leaves_; }
 
   Collectives& group() const { return group_; }
   int64_t rank() const { return group_.rank(); }
@@ -65,9 +67,9 @@ class FlatParameters {
   std::vector<Slice> slices(int64_t rank) const;
   /// The same of one bucket: over all ranks in turn, the bucket's parameters in logical order.
   std::vector<Slice> slices(const Bucket& bucket, int64_t rank) const;
-  /// All that this rank holds, [flat]: on every rank the same since the last gather_weights().
-  const at::Tensor& weights() const { return weights_; }
-  /// What this rank owns, [owned_count()].
+  /// All that this rank holds, [flat]: on every rank the same, since the last gather_weights() is waited for.
+  const at::Tensor& weights() const { return gather_->settle(), weights_; }
+  /// What this rank owns, [owned_count()]. Whoever writes to it calls settle() before.
   const at::Tensor& owned_weights() const { return owned_weights_; }
   const at::Tensor& owned_gradients() const { return owned_gradients_; }
   /// Buckets share the memory of their gradients: what reduce() brings of one has to be taken in before the
@@ -99,11 +101,12 @@ class FlatParameters {
   /// order whose weights are not finite, else the first in backward order whose gradient is not, the layer
   /// where it began.
   std::string first_non_finite() const;
-  /// Every rank's owned weights reach all ranks.
-  void gather_weights();
-  /// Milliseconds that the last gather_weights() took. On a GPU known once the stream has been waited for.
-  double gather_ms() const;
-  void report(Trace& trace) const;
+  /// Every rank's owned weights begin to reach all ranks.
+  void gather_weights() { gather_->start(); }
+  /// The last gather_weights() is over, on a GPU for what the current stream is given from here on.
+  void settle() const { gather_->settle(); }
+  WeightGather& gather() { return *gather_; }
+  const WeightGather& gather() const { return *gather_; }
 
  private:
   void allocate(at::Device device);
@@ -120,8 +123,7 @@ class FlatParameters {
   at::Tensor arrived_;                                // scattered: what reduce() brings of a bucket
   at::Tensor owned_weights_, owned_gradients_;        // [owned_count]; alone, the flat buffers themselves
   model::Parameters leaves_;
-  Trace::Time gather_from_, gather_to_;
-  kernels::Mark gather_begun_, gathered_;
+  std::unique_ptr<WeightGather> gather_;
 };
 
 }  // namespace dm::train

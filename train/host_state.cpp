@@ -71,6 +71,7 @@ void HostState::finish_pull() {
 }
 
 void HostState::push() {
+  parameters_.settle();
   for (size_t i = 0; i < host_.size(); ++i)
     if (!host_[i].is_same(owned_[i])) owned_[i].copy_(host_[i], /*non_blocking=*/true);
   if (on_gpu()) kernels::wait_for_gpu();

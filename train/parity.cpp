@@ -17,8 +17,9 @@ namespace {
 
 constexpr int64_t kMicroBatch = 2;  // fewer than a rank's rows, so that gradients of several passes are added
 
-/// At stage 2 every layer is a bucket, so that some share their memory.
-int64_t bucket_bytes(const ParityConfig& config) { return config.zero == 2 ? 1 : kBucketBytes; }
+/// Every layer is a bucket: weights are waited for layer by layer, and at stage 2 some gradients share their
+/// memory.
+constexpr int64_t kLayerBuckets = 1;
 
 /// Without an update, ahead of the step whose gradients are compared: rows that go on go on from one there,
 /// and a GPU replays there what it has recorded.
@@ -129,7 +130,7 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                     {.weights = weights,
                      .activations = activations,
                      .device = device,
-                     .bucket_bytes = bucket_bytes(config),
+                     .bucket_bytes = kLayerBuckets,
                      .micro_batch = kMicroBatch,
                      .seed = static_cast<uint64_t>(config.seed),
                      .global_rows = config.rows,
@@ -170,7 +171,7 @@ ParityRun run_parity_steps(const model::ModelConfig& model_config, const ParityC
                              .micro_batch = kMicroBatch,
                              .weights = weights,
                              .activations = dtype == "bf16" ? DType::bf16 : weights,
-                             .bucket_bytes = bucket_bytes(config),
+                             .bucket_bytes = kLayerBuckets,
                              .streams = config.streams,
                              .zero = config.zero});
   }

@@ -15,6 +15,8 @@ ShardedOptimizer::ShardedOptimizer(const OptimizerConfig& config, FlatParameters
 }
 
 void ShardedOptimizer::update(double lr, double grad_scale) {
+  // Where a rank has had no rows, no pass has waited for what it sent last.
+  parameters_.settle();
   const UpdateStep step{.lr = lr, .grad_scale = grad_scale, .update = ++updates_};
   if (on_gpu_) {
     on_gpu_->run(step);

@@ -16,7 +16,8 @@ class ShardedOptimizer {
   /// Slots are zero. `parameters` outlives this object.
   ShardedOptimizer(const OptimizerConfig& config, FlatParameters& parameters);
 
-  /// One update from the reduced gradients; afterwards all ranks hold the new weights.
+  /// One update from the reduced gradients; the new weights are on their way to all ranks
+  /// (FlatParameters::gather_weights).
   void update(double lr, double grad_scale);
 
   int64_t updates() const { return updates_; }

@@ -63,6 +63,12 @@ void BatchPasses::reduce_with(GradientExchange& reducer) {
   model_.watch_backward([&reducer](int64_t depth) { reducer.passed(depth); });
 }
 
+void BatchPasses::gather_with(WeightGather& gather) {
+  DM_CHECK(micros_.empty(), "weights on their way after passes were recorded that do not wait for them");
+  gather_ = &gather;
+  model_.watch_reads([&gather](int64_t depth) { gather.await(depth); });
+}
+
 BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
   std::shared_ptr<Micro>& micro = micros_[rows];
   if (!micro) micro = std::make_shared<Micro>(rows, length, nats_.device(), record_);
@@ -96,6 +102,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
   std::vector<int64_t> samples(static_cast<size_t>(batch.rows));
   std::iota(samples.begin(), samples.end(), batch.first_sample);
   nats_.zero_();
+  if (gather_) gather_->step_begins();
   int64_t finished = 0;  // rounds of exchanges
   for (int64_t first = 0; first < batch.rows; first += micro_batch_) {
     // What the micro-step before still has to read is waited for before it is overwritten.
@@ -109,6 +116,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
       bring(batch.goes_on, 1, first, 0, micro.goes_on.staged, micro.goes_on.used);
       states_->enter(first, micro.goes_on.used.squeeze(1).to(at::kBool), micro.carried);
     }
+    if (gather_) gather_->pass_begins();
     if (reducer_) reducer_->pass_begins(/*last=*/first + micro_batch_ >= batch.rows);
     pass(micro, piece.begin);
     if (states_) states_->leave(first, micro.goes_on.used.size(0), micro.carried);

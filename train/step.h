@@ -13,6 +13,7 @@
 #include "model/row_states.h"
 #include "train/axis_traffic.h"
 #include "train/gradient_exchange.h"
+#include "train/weight_gather.h"
 
 namespace dm::train {
 
@@ -31,6 +32,9 @@ class BatchPasses {
 
   /// Gradients are summed over the ranks by `reducer`, which outlives this object, while they are computed.
   void reduce_with(GradientExchange& reducer);
+
+  /// Passes wait for weights that are on their way where they read them.
+  void gather_with(WeightGather& gather);
 
   /// Rows go on from batch to batch: those of this rank begin as the batch before left `states`, which
   /// outlives this object.
@@ -54,6 +58,7 @@ class BatchPasses {
 
   model::LanguageModel& model_;
   GradientExchange* reducer_ = nullptr;
+  WeightGather* gather_ = nullptr;
   AxisTraffic* traffic_ = nullptr;
   model::RowStates* states_ = nullptr;
   int64_t micro_batch_;

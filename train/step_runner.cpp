@@ -54,6 +54,8 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
   }
   beside_passes_ = parameters_.scattered() || shared_gradients_.front().count() == 0;
   if (beside_passes_) passes_.reduce_with(*exchange_);
+  parameters_.gather().on_arrival([this](int64_t begin, int64_t end) { model_.weights_changed(begin, end); });
+  passes_.gather_with(parameters_.gather());
   if (groups.traffic) passes_.count(*groups.traffic);
 }
 
@@ -89,7 +91,16 @@ double StepRunner::clip_factor(const StepFacts& facts) const {
 
 void StepRunner::update(double lr, const StepFacts& facts) {
   optimizer_.update(lr, clip_factor(facts) / facts.targets);
-  weights_changed();
+}
+
+void StepRunner::weights_changed() {
+  parameters_.settle();
+  model_.weights_changed();
+}
+
+void StepRunner::report(Trace& trace) const {
+  exchange_->report(trace);
+  parameters_.gather().report(trace);
 }
 
 }  // namespace dm::train

@@ -53,7 +53,7 @@ class StepRunner {
              const Groups& groups);
 
   /// The weights were written other than by update().
-  void weights_changed() { model_.weights_changed(); }
+  void weights_changed();
 
   /// The gradient of this rank's rows, and what of its sum over the ranks this rank owns.
   void accumulate(const data::Batch& batch);
@@ -61,7 +61,15 @@ class StepRunner {
   StepFacts agree(StepFacts mine = {}) const;
   /// What the gradient is multiplied by so that its norm is within the optimizer's clip.
   double clip_factor(const StepFacts& facts) const;
+  /// The new weights are on their way: the next passes wait for each bucket where they read it, and so does
+  /// every other reader, by model() or parameters().
   void update(double lr, const StepFacts& facts);
+
+  /// Of the last accumulate(), the milliseconds in which it did nothing but wait for other ranks' gradients
+  /// and weights. On a GPU known once the model's stream has been waited for.
+  double exposed_ms() { return exchange_->exposed_ms() + parameters_.gather().exposed_ms(); }
+  /// Its exchanges, before update().
+  void report(Trace& trace) const;
 
   /// What this rank knows of the last step by itself.
   const LocalLoss& local() const { return local_; }

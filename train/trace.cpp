@@ -30,13 +30,9 @@ void Trace::step_begins() {
   gpu_base_.set();
 }
 
-void Trace::step_done() {
-  if (!recording_) return;
-  if (on_gpu_) kernels::wait_for_gpu();
-  host("host", "step", host_base_, now());
-}
-
 void Trace::step_ends() {
+  if (recording_ && on_gpu_) kernels::wait_for_gpu();
+  host("host", "step", host_base_, now());
   recording_ = false;
   if (step_ == last_) finish();
 }

@@ -27,10 +27,9 @@ class Trace {
   static constexpr int64_t kSkipped = 3;
   Trace(const std::string& path, int64_t steps, bool on_gpu, Collectives& group);
 
-  /// All ranks call them around every step. While a step is recorded they wait for the GPU: what it did is
-  /// told between step_done() and step_ends().
+  /// All ranks call them around every step. While a step is recorded they wait for the GPU. What a step's
+  /// passes did is told in between, once the model's stream has been waited for.
   void step_begins();
-  void step_done();
   void step_ends();
   bool recording() const { return recording_; }
   /// Writes what there is, unless it is written: all ranks call it. (After the last recorded step it is.)
@@ -50,10 +49,10 @@ class Trace {
   int64_t step_ = 0;
   bool recording_ = false;
   Time zero_;  // of this trace: the ranks left a barrier
-  // The same moment on both clocks: when a step begins, the GPU has nothing left to do.
+  // The same moment on both clocks: when a step begins, the model's stream has nothing left to do.
   Time host_base_;
   kernels::Mark gpu_base_;
-  std::vector<std::string> tracks_;
+  std::vector<std::string> tracks_{"host"};
   OrderedJson events_ = OrderedJson::array();
 };
 

@@ -74,7 +74,6 @@ class Trainer {
   Meta meta() const;
   void begin_save();
   void end_save(Reporter& reporter);
-  void trace_step();
   bool speaks() const { return groups_.all.rank() == 0; }
 
   const RunConfig& config_;
@@ -111,8 +110,9 @@ ExitCode Trainer::loop(Reporter& reporter) {
     trace_.step_begins();
     const data::Batch batch = loader_->next();
     step_.accumulate(batch);
-    const double exposed_ms = step_.exchange().exposed_ms() + step_.parameters().gather_ms();
+    const double exposed_ms = step_.exposed_ms();
     const StepFacts facts = step_.agree(flags());  // from here on all ranks know the same, and decide alike
+    if (trace_.recording()) step_.report(trace_);
     const Verdict verdict = guard_.judge(facts);
     const double lr = learning_rate();
     check_weights_if_due();
@@ -131,7 +131,7 @@ ExitCode Trainer::loop(Reporter& reporter) {
     ledger.append(progress_.step, facts.loss(), batch.sample_ids, step_.parameters(), step_.optimizer());
     reporter.step({progress_, facts, verdict, lr, step_.clip_factor(facts), step_seconds, batch.wait_ms,
                    exposed_ms, exchanged});
-    trace_step();
+    trace_.step_ends();
     measure_difference_if_due(reporter);
     save_if_due(facts, reporter);
     if (speaks()) failures_.passed(progress_.step);
@@ -223,12 +223,6 @@ void Trainer::check_weights_if_due() const {
   const int64_t every = config_.train.digest_every;
   if (every > 0 && (progress_.step + 1) % every == 0)
     require_equal_weights(step_.parameters(), groups_.replicas, progress_.step + 1);
-}
-
-void Trainer::trace_step() {
-  trace_.step_done();
-  if (trace_.recording()) step_.exchange().report(trace_), step_.parameters().report(trace_);
-  trace_.step_ends();
 }
 
 void Trainer::evaluate_if_due(Reporter& reporter) const {

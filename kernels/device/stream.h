@@ -22,6 +22,8 @@ class Mark {
   /// the mark anew.
   void set();
   /// What the current stream is given from now on starts when it has been reached; at once if never set.
+  /// Inside work that a Graph records, every replay waits for the mark as last set before it, which has to be
+  /// once, and outside of that work.
   void wait() const;
   /// Milliseconds of the GPU's time from `earlier` to this mark. Both have been reached (wait_for_gpu());
   /// 0 on the CPU.

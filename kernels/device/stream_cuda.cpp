@@ -21,18 +21,26 @@ Mark::~Mark() = default;
 Mark::Mark(Mark&&) noexcept = default;
 Mark& Mark::operator=(Mark&&) noexcept = default;
 
-void Mark::set() {
-  if (!impl_->event) return;
+namespace {
+bool recording() {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check_launch(cudaStreamIsCapturing(current_stream(), &status), "a mark");
-  // External: a node of the graph sets the event, where otherwise it would only order the recorded work.
-  const unsigned flags =
-      status == cudaStreamCaptureStatusNone ? cudaEventRecordDefault : cudaEventRecordExternal;
+  return status != cudaStreamCaptureStatusNone;
+}
+}  // namespace
+
+// External: a node of the graph sets the event, or waits for it, where otherwise it would only order the
+// recorded work.
+void Mark::set() {
+  if (!impl_->event) return;
+  const unsigned flags = recording() ? cudaEventRecordExternal : cudaEventRecordDefault;
   check_launch(cudaEventRecordWithFlags(impl_->event, current_stream(), flags), "a mark");
 }
 
 void Mark::wait() const {
-  if (impl_->event) check_launch(cudaStreamWaitEvent(current_stream(), impl_->event), "waiting for a mark");
+  if (!impl_->event) return;
+  const unsigned flags = recording() ? cudaEventWaitExternal : cudaEventWaitDefault;
+  check_launch(cudaStreamWaitEvent(current_stream(), impl_->event, flags), "waiting for a mark");
 }
 
 double Mark::ms_since(const Mark& earlier) const {

@@ -18,13 +18,13 @@ for path in glob.glob(f"{folder}/step-*.json"):
     if step := load(path):
         steps[what, model, axis, int(ranks)] = step
 
-print("| | model | layout | tokens/s a rank | of one rank's | step ms | exposed reduction ms | gather ms | GiB a rank |")
+print("| | model | layout | tokens/s a rank | of one rank's | step ms | exposed reduction ms | exposed gather ms | GiB a rank |")
 print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 for (what, model, axis, ranks), step in sorted(steps.items()):
     alone = steps.get((what, model, "dp", 1)) or steps.get(("data", model, "dp", 1))
     efficiency = f"{step['tokens_per_second'] / alone['tokens_per_second']:.1%}" if alone else "-"
     print(f"| {what} | {model} | {axis}{ranks} | {step['tokens_per_second']:,.0f} | {efficiency} | {step['median_ms']:.1f} | "
-          f"{step['reduce_exposed_ms']:.2f} | {step['gather_ms']:.2f} | {step['peak_gib']:.1f} |")
+          f"{step['reduce_exposed_ms']:.2f} | {step['gather_exposed_ms']:.2f} | {step['peak_gib']:.1f} |")
 for path in sorted(glob.glob(f"{folder}/exchange-*.json") + glob.glob(f"{folder}/plain-*.json")):
     for name, value in (load(path) or {}).items():
         if isinstance(value, dict):

@@ -106,29 +106,35 @@ TEST_F(Ranks, ShardsWithinGroupsTrainTheSameModel) {
   for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(found[i], expected[i], 1e-5 * expected[i]) << i;
 }
 
-TEST_F(Ranks, ATraceShowsExchangesUnderTheBackwardPass) {
+TEST_F(Ranks, ATraceShowsExchangesBesideThePass) {
   const std::string trace = folder_ / "trace.json";
   const Outcome outcome = run(mpirun(2, words("run", {"--trace", trace, "--trace-steps", "3", "--bucket-mib",
                                                       "1e-6", "--micro-batch", "8"})));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const Json json = Json::parse(read_text(trace));
+  const auto begin = [](const Json& event) { return event.at("ts").get<double>(); };
+  const auto end = [&](const Json& event) { return begin(event) + event.at("dur").get<double>(); };
   std::set<int> ranks, steps;
-  int early = 0;
+  int sums_before_the_end = 0, weights_after_the_begin = 0;
   for (const Json& event : json.at("traceEvents")) {
     if (event.at("ph") != "X") continue;
     ranks.insert(event.at("pid").get<int>());
     steps.insert(event.at("args").at("step").get<int>());
     EXPECT_GE(event.at("dur").get<double>(), 0);
-    if (event.at("name").get<std::string>().rfind("reduce-scatter", 0) != 0) continue;
-    // Starts before the pass of its rank and step ends.
-    for (const Json& pass : json.at("traceEvents"))
-      early += pass.at("name") == "last forward and backward" && pass.at("pid") == event.at("pid") &&
-               pass.at("args").at("step") == event.at("args").at("step") &&
-               event.at("ts").get<double>() < pass.at("ts").get<double>() + pass.at("dur").get<double>();
+    const auto name = event.at("name").get<std::string>();
+    for (const Json& pass : json.at("traceEvents")) {
+      if (pass.at("name") != "last forward and backward" || pass.at("pid") != event.at("pid") ||
+          pass.at("args").at("step") != event.at("args").at("step"))
+        continue;
+      sums_before_the_end += name.starts_with("reduce-scatter") && begin(event) < end(pass);
+      weights_after_the_begin +=
+          name.starts_with("all-gather") && end(event) > begin(pass) && end(event) < end(pass);
+    }
   }
+  EXPECT_GT(sums_before_the_end, 0);
+  EXPECT_GT(weights_after_the_begin, 0);
   EXPECT_EQ(ranks, (std::set<int>{0, 1}));
   EXPECT_EQ(steps, (std::set<int>{4, 5, 6}));
-  EXPECT_GT(early, 0);
   const std::string metrics = read_text(folder_ / "run/metrics.jsonl");
   EXPECT_THAT(metrics, HasSubstr("exposed_communication_ms"));
   EXPECT_THAT(metrics, HasSubstr("\"sent_bytes\":{\"data\":"));

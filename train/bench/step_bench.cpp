@@ -79,30 +79,36 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   // A rank's own: tensor and context ranks share theirs.
   const double tokens = static_cast<double>(config.rows * config.length) /
                         static_cast<double>(groups.placement.tp * groups.placement.cp);
-  const auto step = [&](uint64_t number) {
-    const auto seed =
-        number * static_cast<uint64_t>(groups.data_ranks + 1) + static_cast<uint64_t>(groups.data_rank);
-    const data::Batch batch = random_batch(model_config, config, seed);
-    if (gpu) kernels::wait_for_gpu();
-    groups.all.barrier();
-    const Stopwatch time;
+  const auto batch_of = [&](uint64_t number) {
+    return random_batch(
+        model_config, config,
+        number * static_cast<uint64_t>(groups.data_ranks + 1) + static_cast<uint64_t>(groups.data_rank));
+  };
+  // From where the step before ended: what that one sent is still on its way then, and costs time in this
+  // one.
+  Stopwatch time;
+  const auto step = [&](const data::Batch& batch) {
     runner.accumulate(batch);
+    exposed.push_back(runner.exchange().exposed_ms());
+    gathers.push_back(runner.parameters().gather().exposed_ms());
     const StepFacts facts = runner.agree();
     runner.update(1e-4, facts);
     if (gpu) kernels::wait_for_gpu();
-    const double ms = groups.all.all_max(time.seconds() * 1e3);
     result.loss = facts.loss();
-    exposed.push_back(runner.exchange().exposed_ms());
-    gathers.push_back(runner.parameters().gather_ms());
-    return ms;
+    return time.restart() * 1e3;
   };
   kernels::reset_gpu_peak();
-  result.first_step_s = step(0) / 1e3;
-  for (uint64_t i = 1; i < 3; ++i) step(i);
+  std::vector<data::Batch> batches;
+  for (uint64_t i = 0; i < 3 + static_cast<uint64_t>(config.repetitions); ++i) batches.push_back(batch_of(i));
+  groups.all.barrier();
+  time.restart();
+  result.first_step_s = groups.all.all_max(step(batches[0])) / 1e3;
+  for (size_t i = 1; i < 3; ++i) step(batches[i]);
   exposed.clear(), gathers.clear();
-  for (int64_t i = 0; i < config.repetitions; ++i) times.push_back(step(3 + static_cast<uint64_t>(i)));
+  for (size_t i = 3; i < batches.size(); ++i) times.push_back(step(batches[i]));
+  for (double& ms : times) ms = groups.all.all_max(ms);
   for (std::vector<double>* list : {&times, &exposed, &gathers}) std::sort(list->begin(), list->end());
-  result.reduce_exposed_ms = quantile(exposed, 0.5), result.gather_ms = quantile(gathers, 0.5);
+  result.reduce_exposed_ms = quantile(exposed, 0.5), result.gather_exposed_ms = quantile(gathers, 0.5);
 
   result.median_ms = quantile(times, 0.5), result.p10_ms = quantile(times, 0.1);
   result.p90_ms = quantile(times, 0.9);
@@ -121,7 +127,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   result.peak_bytes = memory.peak_bytes, result.reserved_bytes = memory.reserved_bytes;
   result.graph_nodes = runner.passes().graph_nodes();
   if (config.profile) {
-    result.kernels = kernels::profile_kernels([&] { step(0); });
+    result.kernels = kernels::profile_kernels([&] { step(batches[0]); });
     for (const StageTime& stage : stage_times(result.kernels, model_config, config, rates))
       result.stages.push_back(stage.json());
   }
@@ -157,7 +163,7 @@ Json StepBenchResult::json() const {
             {"cp", cp},
             {"tp", tp},
             {"reduce_exposed_ms", reduce_exposed_ms},
-            {"gather_ms", gather_ms},
+            {"gather_exposed_ms", gather_exposed_ms},
             {"loss", loss}};
   if (floor_tokens_per_second > 0)
     json["floor_tokens_per_second"] = floor_tokens_per_second, json["share_of_floor"] = share_of_floor;

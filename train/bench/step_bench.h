@@ -69,7 +69,7 @@ struct StepBenchResult {
   // Over ranks, `rows` for each on the data axis: rates and memory are of one rank, times of the slowest,
   // parameters of the whole model.
   int64_t ranks = 1, dp = 1, cp = 1, tp = 1;
-  double reduce_exposed_ms = 0, gather_ms = 0;  // medians: waits for gradients and for weights
+  double reduce_exposed_ms = 0, gather_exposed_ms = 0;  // medians: waits for gradients and for weights
   double loss = 0;  // of the last step, in nats a token: that something was trained
   std::vector<kernels::KernelTime> kernels;
   Json stages;  // the kernels by stage, beside their floors (stage_times.h)

@@ -42,6 +42,24 @@ void add_reduction(StepTime& time, const Cluster& cluster, const FlatLayout& fla
   time.contention += often * cluster.contention * hidden;
 }
 
+/// Weights on their way beside a forward pass over `tokens`, which waits for each bucket where it reads the
+/// first of its layers.
+void add_gathers(StepTime& time, const Cluster& cluster, const FlatLayout& flat, const PassTime& pass,
+                 const StepSize& size, const GroupLinks& shards, double tokens) {
+  double there = 0, now = 0, waited = 0;
+  size_t layer = 0;  // those before it have been passed
+  for (const Bucket& bucket : flat.buckets) {
+    there += shards.seconds(Operation::all_gather, bucket.piece * size_bytes(size.weights));
+    for (; layer < std::min(static_cast<size_t>(bucket.depth), pass.layers.size()); ++layer)
+      now += tokens * pass.layers[layer].forward;
+    const double wait = std::max(0.0, there - now);
+    waited += wait, now += wait;
+  }
+  time.gather_exposed += waited;
+  time.gather_hidden += there - waited;
+  time.contention += cluster.contention * (there - waited);
+}
+
 }  // namespace
 
 StepTime step_time(const model::ModelConfig& model, const RankParameters& parameters, const Cluster& cluster,
@@ -79,8 +97,8 @@ StepTime step_time(const model::ModelConfig& model, const RankParameters& parame
     if (parameters.shared > 0) std::fill(complete.begin(), complete.end(), complete.back());
     add_reduction(time, cluster, flat, place, size, complete, &across);
   }
-  for (const Bucket& bucket : flat.buckets)
-    time.gather += shards.seconds(Operation::all_gather, bucket.piece * size_bytes(size.weights));
+  add_gathers(time, cluster, flat, pass, size, shards,
+              static_cast<double>(std::min(rows, size.micro_batch)) * length);
   return time;
 }
 
