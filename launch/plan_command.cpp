@@ -88,8 +88,7 @@ void print_details(const train::Plan& plan, int64_t snapshot_bytes) {
   fmt::print(
       "  step        {:.1f} ms: computes {:.1f}; waits for tensor exchanges {:.1f}, context {:.1f}, sums of "
       "gradients {:.1f} ({:.1f} more beside the last pass), weights {:.1f} ({:.1f} more beside the first "
-      "pass), "
-      "the decision {:.2f}; exchanges beside passes slow them by {:.1f}\n",
+      "pass), the decision {:.2f}; exchanges beside passes slow them by {:.1f}\n",
       t.total() * 1e3, t.compute * 1e3, t.tensor * 1e3, t.context * 1e3, t.reduce_exposed * 1e3,
       t.reduce_hidden * 1e3, t.gather_exposed * 1e3, t.gather_hidden * 1e3, t.control * 1e3,
       t.contention * 1e3);
@@ -120,10 +119,8 @@ void print_assumptions(const train::Cluster& c) {
       "{} GPUs a node; {:.0f} GB/s a GPU inside a node and {:.0f} GB/s a GPU between nodes; {:.0f} us an "
       "exchange, {:.1f} us from GPU to GPU, {:.0f} us from node to node;\n"
       "buckets of gradients leave as soon as they are complete, those of weights after the update one behind "
-      "the "
-      "other, and the first forward pass waits for each where it reads it; each second of exchange beside a "
-      "pass "
-      "costs it {:.1f} s;\n"
+      "the other, and the first forward pass waits for each where it reads it; each second of exchange "
+      "beside a pass costs it {:.1f} s;\n"
       "tensor and context exchanges are uncovered; data is never waited for, nothing is saved or evaluated, "
       "and no rank lags. --print-cluster writes the numbers to edit.\n",
       c.gpu, c.tflops, c.terabytes, c.gpus_per_node, c.link_gbs, c.network_gbs, c.operation_us, c.link_us,

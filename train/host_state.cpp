@@ -71,7 +71,6 @@ void HostState::finish_pull() {
 }
 
 void HostState::push() {
-  parameters_.settle();
   for (size_t i = 0; i < host_.size(); ++i)
     if (!host_[i].is_same(owned_[i])) owned_[i].copy_(host_[i], /*non_blocking=*/true);
   if (on_gpu()) kernels::wait_for_gpu();
@@ -84,6 +83,8 @@ int64_t HostState::size_bytes() const {
 }
 
 std::vector<checkpoints::Piece> HostState::pieces(Purpose purpose) const {
+  // A restore that failed may have left weights on their way from what is written to now.
+  if (purpose == Purpose::fill) parameters_.settle();
   std::vector<checkpoints::Piece> pieces = pieces_of(parameters_, purpose, "", ranges_.front());
   const std::vector<std::string>& names = optimizer_.slot_names();
   for (size_t slot = 0; slot < names.size(); ++slot)

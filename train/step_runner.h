@@ -55,7 +55,8 @@ class StepRunner {
   /// The weights were written other than by update().
   void weights_changed();
 
-  /// The gradient of this rank's rows, and what of its sum over the ranks this rank owns.
+  /// The gradient of this rank's rows, and what of its sum over the ranks this rank owns. On a GPU it is
+  /// there when this returns.
   void accumulate(const data::Batch& batch);
   /// `mine` with this rank's loss and gradient put in, over all ranks.
   StepFacts agree(StepFacts mine = {}) const;
@@ -66,7 +67,7 @@ class StepRunner {
   void update(double lr, const StepFacts& facts);
 
   /// Of the last accumulate(), the milliseconds in which it did nothing but wait for other ranks' gradients
-  /// and weights. On a GPU known once the model's stream has been waited for.
+  /// and weights.
   double exposed_ms() { return exchange_->exposed_ms() + parameters_.gather().exposed_ms(); }
   /// Its exchanges, before update().
   void report(Trace& trace) const;

@@ -36,7 +36,7 @@ class Trace {
   void finish();
 
   void host(const char* track, std::string name, Time from, Time to);
-  /// Marks of this step, both reached.
+  /// Between marks that have been reached, of this step or of what was under way when it began.
   void gpu(const char* track, std::string name, const kernels::Mark& from, const kernels::Mark& to);
 
  private:

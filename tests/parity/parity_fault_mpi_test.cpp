@@ -100,26 +100,32 @@ class WithoutOne final : public ForwardingCollectives {
   WithoutOne(Collectives& group, const model::ModelConfig& model, const std::string& name)
       : ForwardingCollectives(group) {
     const auto parameters = model::whole_parameters(model::parameter_infos(model));
-    const FlatLayout layout = flat_layout(parameters, size_bytes(DType::f64), group.size());
-    EXPECT_EQ(layout.buckets.size(), 1u);
+    const FlatLayout layout = flat_layout(parameters, size_bytes(DType::f64), group.size(),
+                                          /*bucket_bytes=*/1);  // as parity has it
+    buckets_ = layout.buckets;
     for (size_t i = 0; i < parameters.size(); ++i)
       if (parameters[i].info.name == name) begin_ = layout.offsets[i], end_ = begin_ + parameters[i].count();
     EXPECT_GT(end_, begin_) << name;
   }
   std::unique_ptr<Pending> reduce_scatter(const void* input, void* output, int64_t count, DType dtype,
                                           Reduce op) override {
+    // A step's buckets leave last to first.
+    const Bucket& bucket = buckets_[buckets_.size() - 1 - left_++ % buckets_.size()];
+    EXPECT_EQ(count, bucket.piece);
     const auto* const mine = static_cast<const double*>(input) + rank() * count;
     const std::vector<double> own(mine, mine + count);
     std::unique_ptr<Pending> pending = ForwardingCollectives::reduce_scatter(input, output, count, dtype, op);
     pending->wait();
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t element = rank() * count + i;
+      const int64_t element = bucket.begin + rank() * count + i;
       if (element >= begin_ && element < end_) static_cast<double*>(output)[i] = own[static_cast<size_t>(i)];
     }
     return pending;
   }
 
  private:
+  std::vector<Bucket> buckets_;
+  size_t left_ = 0;
   int64_t begin_ = 0, end_ = 0;
 };
 
