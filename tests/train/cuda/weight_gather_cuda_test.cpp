@@ -137,13 +137,15 @@ TEST(WeightGatherCuda, ARecordedWaitIsForTheMarkAsLastSet) {
   kernels::SideStream side(true);
   kernels::Mark ready(true), there(true), wanted(true);
   there.set();
+  seen.copy_(source);  // whatever is loaded at a first use is loaded now
+  kernels::wait_for_gpu();
   kernels::Graph graph(true);
   for (int step = 1; step <= 6; ++step) {
     if (step != 4) {  // then it waits for what came long ago
       ready.set();
       side.run([&] {
         ready.wait();
-        at::cuda::sleep(kLate);
+        at::cuda::sleep(10 * kLate);  // also where another program shares the GPU
         source.fill_(step);
         there.set();
       });
