@@ -55,7 +55,11 @@ LanguageModel::LanguageModel(const ModelConfig& config, Parameters parameters,
   const at::Tensor& leaf = parameters_.begin()->second;
   activations_ = activations.value_or(leaf.scalar_type());
   check_device(config_, leaf.is_cuda());
-  if (leaf.is_cuda()) matrices_ = std::make_unique<Matrices>(config_, parameters_, activations_);
+  if (leaf.is_cuda()) {
+    std::map<std::string, int64_t> depths;
+    for (const ParameterInfo& info : parameter_infos(config_)) depths.emplace(info.name, info.depth);
+    matrices_ = std::make_unique<Matrices>(parameters_, activations_, std::move(depths));
+  }
   DM_CHECK(matrices_ || activations_ == leaf.scalar_type(),
            "on the CPU activations are of the weights' type");
 }

@@ -8,17 +8,14 @@
 
 namespace dm::model {
 
-Matrices::Matrices(const ModelConfig& config, const Parameters& parameters, at::ScalarType dtype)
-    : parameters_(parameters), dtype_(dtype) {
-  for (const ParameterInfo& info : parameter_infos(config)) depths_.emplace(info.name, info.depth);
-}
-
 const kernels::Weight& Matrices::stacked(const std::vector<std::string>& names, int64_t dim) {
   const auto [position, added] = entries_.try_emplace(fmt::format("{}", fmt::join(names, " ")));
   Entry& entry = position->second;
   if (!added) return entry.weight;
   entry.names = names, entry.dim = dim, entry.depth = 0;
-  for (const std::string& name : names) entry.depth = std::max(entry.depth, depths_.at(name));
+  for (const std::string& name : names)
+    if (const auto found = depths_.find(name); found != depths_.end())
+      entry.depth = std::max(entry.depth, found->second);
   int64_t extent[2] = {0, 0};
   for (const std::string& name : names) {
     const at::Tensor& leaf = parameters_.at(name);

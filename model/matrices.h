@@ -6,6 +6,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/linear/weight.h"
@@ -15,8 +16,10 @@ namespace dm::model {
 
 class Matrices {
  public:
-  /// `dtype` is that of the activations; the parameters, those of `config`, outlive this object.
-  Matrices(const ModelConfig& config, const Parameters& parameters, at::ScalarType dtype);
+  /// `dtype` is that of the activations, `depths` of ParameterInfo, 0 where there is none; the parameters
+  /// outlive this object.
+  Matrices(const Parameters& parameters, at::ScalarType dtype, std::map<std::string, int64_t> depths = {})
+      : parameters_(parameters), dtype_(dtype), depths_(std::move(depths)) {}
 
   /// The named parameters below each other (dim 0) or beside each other (dim 1), as they were at the last
   /// refresh(). Their gradients are added to the parameters' own, where those are defined.
@@ -37,8 +40,8 @@ class Matrices {
 
   const Parameters& parameters_;
   at::ScalarType dtype_;
-  std::map<std::string, int64_t> depths_;  // of all parameters
-  std::map<std::string, Entry> entries_;   // by the names, joined
+  const std::map<std::string, int64_t> depths_;  // by the parameter's name
+  std::map<std::string, Entry> entries_;         // by the names, joined
 };
 
 }  // namespace dm::model
