@@ -7,6 +7,7 @@
 
 #include "core/forwarding_collectives.h"
 #include "tests/support/mpi_environment.h"
+#include "tests/train/layer_parameters.h"
 #include "tests/train/tiny_run.h"
 #include "train/ledger.h"
 #include "train/trainer.h"
@@ -18,14 +19,7 @@ constexpr int64_t kLayers = 5;
 
 /// A parameter a layer, and one behind them.
 std::vector<model::ParameterInfo> infos() {
-  std::vector<model::ParameterInfo> result;
-  for (int64_t depth = 0; depth <= kLayers; ++depth) {
-    result.emplace_back();
-    result.back().name = "p" + std::to_string(depth);
-    result.back().shape = {100 + 3 * depth};
-    result.back().depth = depth;
-  }
-  return result;
+  return layer_parameters(kLayers, [](int64_t depth) { return 100 + 3 * depth; });
 }
 
 /// Counts the exchanges that have been started.

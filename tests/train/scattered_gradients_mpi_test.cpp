@@ -7,6 +7,7 @@
 
 #include "core/forwarding_collectives.h"
 #include "tests/support/mpi_environment.h"
+#include "tests/train/layer_parameters.h"
 #include "tests/train/layout.h"
 #include "tests/train/tiny_run.h"
 #include "train/ledger.h"
@@ -19,14 +20,7 @@ constexpr int64_t kLayers = 7;
 
 /// A parameter a layer, and one behind them; of uneven sizes.
 std::vector<model::ParameterInfo> infos() {
-  std::vector<model::ParameterInfo> result;
-  for (int64_t depth = 0; depth <= kLayers; ++depth) {
-    result.emplace_back();
-    result.back().name = "p" + std::to_string(depth);
-    result.back().shape = {100 + 67 * (depth % 3)};
-    result.back().depth = depth;
-  }
-  return result;
+  return layer_parameters(kLayers, [](int64_t depth) { return 100 + 67 * (depth % 3); });
 }
 
 /// What rank `rank` finds for element i of a parameter in a pass: whole numbers, so that no sum rounds.
