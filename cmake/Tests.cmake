@@ -13,7 +13,9 @@ if(DM_SANITIZE)
     # Some tests look at threads that a forked child starts.
     "TSAN_OPTIONS=suppressions=${suppressions}/tsan.supp:die_after_fork=0"
     # Libraries without frame pointers end a fast trace below the first frame that a suppression could name.
-    "ASAN_OPTIONS=fast_unwind_on_malloc=0")
+    "ASAN_OPTIONS=fast_unwind_on_malloc=0"
+    # LibTorch's own threads hand work over through an OpenMP that no sanitizer was compiled into: each would be a race.
+    OMP_NUM_THREADS=1)
 endif()
 
 function(dm_add_test name)
