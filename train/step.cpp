@@ -106,7 +106,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
   int64_t finished = 0;  // rounds of exchanges
   for (int64_t first = 0; first < batch.rows; first += micro_batch_) {
     // What the micro-step before still has to read is waited for before it is overwritten.
-    if (first > 0) kernels::wait_for_gpu();
+    if (first > 0 && !model_.device().is_cpu()) kernels::wait_for_gpu();
     Micro& micro = this->micro(std::min(micro_batch_, batch.rows - first), piece.count());
     bring(batch.tokens, batch.length + 1, first, piece.begin, micro.tokens.staged, micro.tokens.used);
     bring(batch.seq_idx, batch.length, first, piece.begin, micro.seq_idx.staged, micro.seq_idx.used);

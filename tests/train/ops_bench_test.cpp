@@ -71,5 +71,15 @@ TEST(OpsBenchTest, RefusesAModelWithoutAMixer) {
             "--pattern F*2: no layer with a mixer to time");
 }
 
+TEST(OpsBenchTest, WhatOnlyAGpuDoesIsRefusedOnTheCpu) {
+  StepBenchConfig config = few();
+  config.compute = "bf16";
+  EXPECT_EQ(test::refusal(ExitCode::usage, [&] { bench_ops(small("mamba2", "D"), config); }),
+            "--compute bf16: on the CPU activations are f32");
+  config.compute = "auto", config.profile = true;
+  EXPECT_EQ(test::refusal(ExitCode::usage, [&] { bench_ops(small("mamba2", "D"), config); }),
+            "--profile: the kernels it lists are a GPU's; give --device cuda");
+}
+
 }  // namespace
 }  // namespace dm::train

@@ -42,9 +42,7 @@ int64_t weight_bytes(const model::ModelConfig& config, int64_t matrix_bytes, int
 
 DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const StepBenchConfig& config) {
   model::validate(model_config);
-  const bool gpu = config.device == "cuda", half = gpu && config.compute != "f32";
-  DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
-             "--compute bf16: on the CPU activations are f32");
+  const bool gpu = for_gpu(config), half = gpu && config.compute != "f32";
   if (gpu) kernels::use_gpu(0);
   const c10::InferenceMode no_gradients;
   DecodeBenchResult result;
@@ -56,7 +54,7 @@ DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const Ste
   const model::LanguageModel model(model_config, initial_parameters(model_config, at::Device(config.device)),
                                    half ? at::kBFloat16 : at::kFloat);
   model::Decoder decoder(model, config.rows);
-  kernels::reset_gpu_peak();
+  if (gpu) kernels::reset_gpu_peak();
   at::Tensor ids = at::arange(config.rows, at::dtype(at::kLong).device(model.device()));
   const auto step = [&] { ids = decoder.step(ids).argmax(-1); };
   for (int i = 0; i < 5; ++i) step();
@@ -64,10 +62,10 @@ DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const Ste
   // Tokens are fed back on the device, so that the host need not wait for each.
   constexpr int kTogether = 10;
   for (int64_t i = 0; i < config.repetitions; ++i) {
-    kernels::wait_for_gpu();
+    if (gpu) kernels::wait_for_gpu();
     const Stopwatch time;
     for (int j = 0; j < kTogether; ++j) step();
-    kernels::wait_for_gpu();
+    if (gpu) kernels::wait_for_gpu();
     times.push_back(time.seconds() * 1e3 / kTogether);
   }
   std::sort(times.begin(), times.end());
@@ -83,7 +81,7 @@ DecodeBenchResult bench_decode(const model::ModelConfig& model_config, const Ste
     result.share_of_floor = result.tokens_per_second / result.floor_tokens_per_second;
   }
   result.graph_nodes = decoder.graph_nodes();
-  result.peak_bytes = kernels::gpu_memory().peak_bytes;
+  if (gpu) result.peak_bytes = kernels::gpu_memory().peak_bytes;
   if (config.profile) result.kernels = kernels::profile_kernels(step);
   return result;
 }

@@ -254,9 +254,7 @@ void add_floor(OperationTime& operation, const model::ModelCost& cost, double to
 
 OpsBenchResult bench_ops(const model::ModelConfig& model, const StepBenchConfig& config) {
   model::validate(model);
-  const bool gpu = config.device == "cuda";
-  DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
-             "--compute bf16: on the CPU activations are f32");
+  const bool gpu = for_gpu(config);
   if (gpu) kernels::use_gpu(0);
   OpsBenchResult result;
   result.device = device_name(gpu);

@@ -51,9 +51,7 @@ StepSize size_of(const StepBenchConfig& config, const Groups& groups) {
 
 StepBenchResult measured(const model::ModelConfig& model_config, const StepBenchConfig& config,
                          const Groups& groups) {
-  const bool gpu = config.device == "cuda";
-  DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
-             "--compute bf16: on the CPU activations are f32");
+  const bool gpu = for_gpu(config);
   StepBenchResult result;
   result.device = device_name(gpu);
   const BenchRates rates = bench_rates(config, result.device);
@@ -97,7 +95,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
     result.loss = facts.loss();
     return time.restart() * 1e3;
   };
-  kernels::reset_gpu_peak();
+  if (gpu) kernels::reset_gpu_peak();
   std::vector<data::Batch> batches;
   for (uint64_t i = 0; i < 3 + static_cast<uint64_t>(config.repetitions); ++i) batches.push_back(batch_of(i));
   groups.all.barrier();
@@ -123,7 +121,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
     result.mfu_6n = 6.0 * static_cast<double>(result.parameters) * result.tokens_per_second / peak;
     result.mfu = (cost.forward_flops + cost.backward_flops) * result.tokens_per_second / peak;
   }
-  const kernels::GpuMemory memory = kernels::gpu_memory();
+  const kernels::GpuMemory memory = gpu ? kernels::gpu_memory() : kernels::GpuMemory();
   result.peak_bytes = memory.peak_bytes, result.reserved_bytes = memory.reserved_bytes;
   result.graph_nodes = runner.passes().graph_nodes();
   if (config.profile) {
@@ -135,6 +133,15 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
 }
 
 }  // namespace
+
+bool for_gpu(const StepBenchConfig& config) {
+  const bool gpu = config.device == "cuda";
+  DM_REQUIRE(gpu || config.compute != "bf16", ExitCode::usage,
+             "--compute bf16: on the CPU activations are f32");
+  DM_REQUIRE(gpu || !config.profile, ExitCode::usage,
+             "--profile: the kernels it lists are a GPU's; give --device cuda");
+  return gpu;
+}
 
 StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBenchConfig& config,
                            const Groups& groups) {

@@ -41,7 +41,7 @@ struct StepBenchConfig {
       Range{1, 1e9});
     v("repetitions", self.repetitions, "steps timed, after three of warm-up", Range{1, 1e6});
     v("graph", self.graph, "record micro-steps as CUDA graphs");
-    v("profile", self.profile, "also list the kernels of one step");
+    v("profile", self.profile, "also list the kernels of one step, on a GPU");
     v("tflops", self.tflops,
       "arithmetic of the floor, 10^12 operations a second; 0: as measured on the card, no floor on others",
       Range{0, 1e6});
@@ -50,6 +50,9 @@ struct StepBenchConfig {
     v("peak_tflops", self.peak_tflops, "what MFU is a share of; 0: the card's data sheet", Range{0, 1e6});
   }
 };
+
+/// Whether it is for a GPU. What it asks for and the CPU does not have is ExitCode::usage.
+bool for_gpu(const StepBenchConfig& config);
 
 struct StepBenchResult {
   std::string device;
