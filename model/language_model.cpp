@@ -70,6 +70,8 @@ void LanguageModel::weights_changed(int64_t begin, int64_t end) {
   if (matrices_) matrices_->refresh(begin, end);
 }
 
+int64_t LanguageModel::matrices() const { return matrices_ ? matrices_->count() : 0; }
+
 const LayerKind& LanguageModel::kind(int64_t index) const {
   return layer_kind(letters_[static_cast<size_t>(index)]);
 }

@@ -89,6 +89,9 @@ class LanguageModel {
   /// order where they are parts: with each part what needs it and earlier ones alone is renewed.
   void weights_changed(int64_t begin = 0, int64_t end = std::numeric_limits<int64_t>::max());
 
+  /// How many matrices weights_changed() renews; it grows where a pass reads one for the first time.
+  int64_t matrices() const;
+
   const ModelConfig& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
   const Placement& placement() const { return placement_; }

@@ -28,6 +28,7 @@ class Matrices {
   /// Copies the parameters again whose depths are in [begin, end), with what they are stacked with, which has
   /// none greater; on the current stream, in place, so that captured graphs see the new values.
   void refresh(int64_t begin, int64_t end);
+  int64_t count() const { return static_cast<int64_t>(entries_.size()); }
 
  private:
   struct Entry {

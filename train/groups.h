@@ -20,7 +20,7 @@ struct Groups {
   int64_t data_rank = 0;  // which share of every batch this rank works on, and how many shares there are
   int64_t data_ranks = 1;
   model::Placement placement = {};  // within that share, with groups for device memory
-  bool recordable = true;           // what they exchange inside a GPU's pass can be part of its graph
+  bool recordable = true;           // what they exchange in device memory can be part of a graph
   AxisTraffic* traffic = nullptr;   // what these groups count, where they do
   std::function<void(int64_t step)> step_done = [](int64_t) {};  // told of every step, for a watchdog
 };

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "train/recorded_work.h"
 
 namespace dm::train {
 namespace {
@@ -29,8 +30,7 @@ struct BatchPasses::Micro {
   Array tokens, seq_idx, mask;  // [rows, L + 1], [rows, L], [rows, L]
   Array samples, goes_on;       // [rows, 1]
   std::vector<kernels::Carried> carried;
-  kernels::Graph graph;
-  AxisTraffic exchanged;  // by a pass
+  RecordedWork work;
 
   Micro(int64_t rows, int64_t length, at::Device device, bool record)
       : tokens(array(rows, length + 1, at::kInt, device)),
@@ -38,7 +38,7 @@ struct BatchPasses::Micro {
         mask(array(rows, length, at::kByte, device)),
         samples(array(rows, 1, at::kLong, device)),
         goes_on(array(rows, 1, at::kByte, device)),
-        graph(record) {}
+        work(record) {}
 
   static Array array(int64_t rows, int64_t width, at::ScalarType dtype, at::Device device) {
     const auto options = at::TensorOptions().dtype(dtype);
@@ -78,10 +78,7 @@ BatchPasses::Micro& BatchPasses::micro(int64_t rows, int64_t length) {
 }
 
 void BatchPasses::pass(Micro& micro, int64_t first_token) {
-  const AxisTraffic before = traffic_ ? *traffic_ : AxisTraffic();
-  bool replayed = true;
-  micro.graph.run([&] {
-    replayed = false;
+  micro.work.run(traffic_, [&] {
     const model::LanguageModel::TrainingRows rows{seed_, micro.samples.used.squeeze(1), first_token,
                                                   states_ ? &micro.carried : nullptr};
     const at::Tensor nats =
@@ -89,11 +86,6 @@ void BatchPasses::pass(Micro& micro, int64_t first_token) {
     nats.backward();
     nats_.add_(nats.detach());
   });
-  if (!traffic_) return;
-  if (replayed)
-    *traffic_ += micro.exchanged;
-  else
-    micro.exchanged = traffic_->since(before);
 }
 
 LocalLoss BatchPasses::run(const data::Batch& batch) {
@@ -136,7 +128,7 @@ LocalLoss BatchPasses::run(const data::Batch& batch) {
 
 int64_t BatchPasses::graph_nodes() const {
   int64_t nodes = 0;
-  for (const auto& [rows, micro] : micros_) nodes = std::max(nodes, micro->graph.nodes());
+  for (const auto& [rows, micro] : micros_) nodes = std::max(nodes, micro->work.graph().nodes());
   return nodes;
 }
 

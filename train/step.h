@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "data/loader.h"
-#include "kernels/device/gpu.h"
 #include "model/language_model.h"
 #include "model/row_states.h"
 #include "train/axis_traffic.h"

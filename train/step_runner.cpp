@@ -55,8 +55,11 @@ StepRunner::StepRunner(const model::ModelConfig& model, const OptimizerConfig& o
   }
   beside_passes_ = parameters_.scattered() || shared_gradients_.front().count() == 0;
   if (beside_passes_) passes_.reduce_with(*exchange_);
-  parameters_.gather().on_arrival([this](int64_t begin, int64_t end) { model_.weights_changed(begin, end); });
-  passes_.gather_with(parameters_.gather());
+  WeightGather& gather = parameters_.gather();
+  gather.on_arrival([this](int64_t begin, int64_t end) { model_.weights_changed(begin, end); },
+                    [this] { return model_.matrices(); });
+  if (setup.record && groups.recordable) gather.record(groups.traffic);
+  passes_.gather_with(gather);
   if (groups.traffic) passes_.count(*groups.traffic);
 }
 

@@ -36,7 +36,7 @@ struct StepSetup {
   int64_t bucket_bytes = kBucketBytes;
   int64_t micro_batch = 1;  // rows worked on at once
   uint64_t seed = 0;        // of dropout
-  bool record = true;       // micro-steps as graphs, on a GPU
+  bool record = true;       // micro-steps and gathers of weights as graphs, on a GPU
   int64_t global_rows = 0;  // of a batch, over all ranks; needed by the following two
   bool streams = false;     // rows go on from step to step
   int64_t zero = 1;         // ZeRO stage

@@ -61,22 +61,30 @@ void WeightGather::start() {
   updated_.set();
   side_.run([&] {
     updated_.wait();
-    for (size_t i = 0; i < exchanges_.size(); ++i) {
-      Exchange& exchange = exchanges_[i];
-      exchange.host_started = Trace::now();
-      exchange.started.set();
-      exchange.pending = gather(buckets_[i]);
-      if (!on_gpu_) continue;
-      exchange.pending->wait();
-      exchange.pending.reset();
-      arrive(i);
-      exchange.there.set();
-    }
+    if (!on_gpu_ || !recording_) return begin_exchanges();
+    const int64_t version = version_ ? version_() : 0;
+    if (!queued_ || version != recorded_version_)
+      queued_.emplace(/*record=*/true), recorded_version_ = version;
+    queued_->run(traffic_, [this] { begin_exchanges(); });
   });
   released_.set();
   start_ms_ = Trace::ms(begin, Trace::now());
   next_ = 0;
   fresh_ = true;
+}
+
+void WeightGather::begin_exchanges() {
+  for (size_t i = 0; i < exchanges_.size(); ++i) {
+    Exchange& exchange = exchanges_[i];
+    exchange.host_started = Trace::now();
+    exchange.started.set();
+    exchange.pending = gather(buckets_[i]);
+    if (!on_gpu_) continue;
+    exchange.pending->wait();
+    exchange.pending.reset();
+    arrive(i);
+    exchange.there.set();
+  }
 }
 
 void WeightGather::await(int64_t depth) {

@@ -6,18 +6,21 @@
 //   communication          | 0 | 1 | 2 | ...
 //
 // On the CPU a gather is an open message until it is waited for. On a GPU all are queued behind the update on
-// a stream of their own, each with a mark behind it that passes wait for, recorded as graphs or not; over MPI
-// the host takes part in every exchange, so that there start() makes them all.
+// a stream of their own, each with a mark behind it that passes wait for, recorded as graphs or not. They are
+// a graph themselves: queued one by one, with the copies that follow each, they took the host 3 ms of a step.
+// Over MPI the host takes part in every exchange, so that there start() makes them all.
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/collectives.h"
 #include "kernels/device/stream.h"
 #include "train/buckets.h"
+#include "train/recorded_work.h"
 #include "train/trace.h"
 
 namespace dm::train {
@@ -33,8 +36,16 @@ class WeightGather {
   WeightGather& operator=(const WeightGather&) = delete;
 
   /// `arrived(begin, end)` is called whenever the weights of parameters of depths [begin, end) have come: on
-  /// a GPU on the stream of the exchanges, and what it queues there is waited for with them.
-  void on_arrival(std::function<void(int64_t begin, int64_t end)> arrived) { arrived_ = std::move(arrived); }
+  /// a GPU on the stream of the exchanges, and what it queues there is waited for with them. It queues the
+  /// same each time that `version()` is the same.
+  void on_arrival(std::function<void(int64_t begin, int64_t end)> arrived,
+                  std::function<int64_t()> version = {}) {
+    arrived_ = std::move(arrived), version_ = std::move(version);
+  }
+
+  /// On a GPU: what start() queues is recorded when it comes a second time, and replays are added to
+  /// `traffic`, which outlives this object, where there is one. The group's exchanges can be recorded.
+  void record(AxisTraffic* traffic) { recording_ = true, traffic_ = traffic; }
 
   /// What this rank owns is new. All ranks call it together.
   void start();
@@ -63,6 +74,7 @@ class WeightGather {
   };
   std::unique_ptr<Pending> gather(const Bucket& bucket) const;
   void arrive(size_t bucket) const;
+  void begin_exchanges();
   void measure();
 
   Collectives& group_;
@@ -73,9 +85,14 @@ class WeightGather {
   bool on_gpu_;
   bool alone_;  // both are the same memory
   std::function<void(int64_t, int64_t)> arrived_;
+  std::function<int64_t()> version_;
   std::vector<Exchange> exchanges_;
   size_t next_ = 0;  // exchanges that this pass, or whatever else reads, has not waited for: next_ ..
   kernels::SideStream side_;
+  bool recording_ = false;
+  AxisTraffic* traffic_ = nullptr;
+  std::optional<RecordedWork> queued_;  // as of recorded_version_
+  int64_t recorded_version_ = 0;
   kernels::Mark updated_, released_;  // on the model's stream, around start()
   double start_ms_ = 0;               // of the host's time in the last start()
   bool fresh_ = false;                // no step has begun since start()

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "core/counting_collectives.h"
 #include "core/error.h"
 #include "kernels/device/gpu.h"
 #include "kernels/device/stream.h"
@@ -91,7 +92,8 @@ Outcome trained(const model::ModelConfig& config, at::ScalarType activations, in
     // The first step's passes are called and the second's recorded: both read weights that are on their way.
     runner.update(1e-2, runner.agree());
   }
-  EXPECT_EQ(pair.gathers, kSteps * static_cast<int64_t>(runner.parameters().buckets().size()));
+  // Once they are called and once recorded.
+  EXPECT_EQ(pair.gathers, (record ? 2 : kSteps) * static_cast<int64_t>(runner.parameters().buckets().size()));
   outcome.weights = runner.parameters().weights().cpu();
   outcome.graph_nodes = runner.passes().graph_nodes();
   return outcome;
@@ -129,6 +131,35 @@ TEST(WeightGatherCuda, WhatDoesNotComeShows) {
   const auto buckets = static_cast<int64_t>(model::layer_letters(config).size()) + 1;
   for (int64_t lost = 0; lost < buckets; ++lost)
     EXPECT_NE(trained(config, at::kBFloat16, 0, true, 1, lost).nats[1], sound.nats[1]) << lost;
+}
+
+TEST(WeightGatherCuda, GathersAreRecordedAnewWhereArrivalBringsMore) {
+  const auto options = at::dtype(at::kFloat).device(at::kCUDA);
+  const at::Tensor owned = at::zeros({5}, options), all = at::zeros({10}, options);
+  const at::Tensor first = at::zeros_like(all), second = at::zeros_like(all);
+  auto made = std::make_unique<Pretended>(/*cycles=*/0, /*lost=*/-1);
+  const Pretended& pair = *made;
+  AxisTraffic traffic;
+  const auto group = counted(std::move(made), traffic.data);
+  WeightGather gather(*group, {{.piece = 5}}, DType::f32, owned, all);
+  int64_t copies = 1;
+  gather.on_arrival(
+      [&](int64_t, int64_t) {
+        first.copy_(all);
+        if (copies == 2) second.copy_(all);
+      },
+      [&] { return copies; });
+  gather.record(&traffic);
+  for (int step = 1; step <= 8; ++step) {
+    if (step == 5) copies = 2;
+    owned.fill_(step);
+    gather.start();
+    gather.settle();
+    EXPECT_EQ(first[4].item<float>(), static_cast<float>(step));
+    EXPECT_EQ(second[4].item<float>(), static_cast<float>(step < 5 ? 0 : step));
+  }
+  EXPECT_EQ(pair.gathers, 4);  // called and recorded, twice
+  EXPECT_EQ(traffic.data.sent(), 8 * 5 * int64_t{sizeof(float)});
 }
 
 TEST(WeightGatherCuda, ARecordedWaitIsForTheMarkAsLastSet) {
