@@ -75,6 +75,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     bulk_load(stage + L::kState, states + image, bytes, full);
     bulk_load(stage + L::kDecay, table.records + (int64_t{my.row} * tiles + my.tile) * shape.heads + head,
               int{sizeof(DecayRecord)}, full);
+    if (!slice.first()) tma_prefetch(maps.dx, head * P, token, my.row);  // what TileBefore will read
   };
   fill_images<P, N>(my.shared.base, slice, thread);
   if (thread == 2 * kWarpgroup) {

@@ -75,6 +75,9 @@ __global__ void __launch_bounds__(kWarpgroup* kHeads, 1)
                    full);
     bulk_load(stage + L::kDecay, table.records + (int64_t{row} * tiles + tile) * shape.heads + first_head,
               kHeads * int{sizeof(DecayRecord)}, full);
+    if (slice.first()) return;
+    for (int h = 0; h < kHeads; ++h)  // what TileBefore will read
+      tma_prefetch(maps.y, (first_head + h) * P, tile * kTile, row);
   };
   if (thread == 0) {
     for (int i = 0; i < L::kStages; ++i) arrival(i).init(1);

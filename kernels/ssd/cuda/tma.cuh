@@ -52,6 +52,12 @@ __device__ inline void tma_load(uint32_t target, const CUtensorMap& tensor, int 
       "l"(&tensor), "r"(column), "r"(group), "r"(token), "r"(row), "r"(arrival.address)
       : "memory");
 }
+/// Asks for it, but into the L2 cache alone.
+__device__ inline void tma_prefetch(const CUtensorMap& tensor, int column, int token, int row) {
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(&tensor),
+               "r"(column), "r"(token), "r"(row)
+               : "memory");
+}
 /// What lies outside of the tensor is not written.
 __device__ inline void tma_store(const CUtensorMap& tensor, int column, int token, int row, uint32_t source) {
   asm volatile(
