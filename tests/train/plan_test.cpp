@@ -46,9 +46,7 @@ double row_bytes(const model::ModelConfig& c) {
   return 2 * static_cast<double>(model::layer_letters(c).size()) * branch;
 }
 
-TEST(ClusterTest, TheRecipeIsTheDefault) {
-  EXPECT_EQ(recipe(kH100).ini(), Cluster().ini());
-}
+TEST(ClusterTest, TheRecipeIsTheDefault) { EXPECT_EQ(recipe(kH100).ini(), Cluster().ini()); }
 
 TEST(ClusterTest, RingsEnterANodeThroughAllItsAdapters) {
   const Cluster c;
@@ -90,7 +88,8 @@ TEST(PlanTest, OneGpuComesToWhatWasMeasured) {
 }
 
 TEST(PlanTest, TwoGpusScaleAsWasMeasured) {
-  // docs/ranks.md, likewise: within one and a half per cent of a step. On the H100 weights were all waited for.
+  // docs/ranks.md, likewise: within one and a half per cent of a step. On the H100 weights were all waited
+  // for.
   const std::tuple<const char*, const char*, int64_t, double> measured[] = {
       {kH100, "diffmamba2-130m", 16, 0.969}, {kH100, "diffmamba2-370m", 16, 0.974},
       {kH100, "diffmamba2-1.3b", 8, 0.963},  {kH200, "diffmamba2-130m", 16, 0.976},
@@ -98,9 +97,9 @@ TEST(PlanTest, TwoGpusScaleAsWasMeasured) {
   for (const auto& [cluster, name, rows, efficiency] : measured) {
     const Plan one = data_parallel_plan(name, 1, rows, rows, 0, cluster),
                two = data_parallel_plan(name, 2, rows, rows, 0, cluster);
-    const double waited =
-        cluster == kH100 ? two.time.gather_hidden * (1 - recipe(cluster).contention) : 0.;
-    EXPECT_NEAR(one.time.total() / (two.time.total() + waited), efficiency, 0.015) << name << " on " << cluster;
+    const double waited = cluster == kH100 ? two.time.gather_hidden * (1 - recipe(cluster).contention) : 0.;
+    EXPECT_NEAR(one.time.total() / (two.time.total() + waited), efficiency, 0.015)
+        << name << " on " << cluster;
   }
 }
 
