@@ -23,10 +23,12 @@ model::ModelConfig preset(const std::string& name) {
   return config;
 }
 
-constexpr const char *kH100 = "h100-400g", *kH200 = "h200-400g";
-Cluster recipe(const std::string& name) { return Cluster::read(DM_RECIPES "/clusters/" + name + ".ini"); }
+constexpr std::string_view kH100 = "h100-400g", kH200 = "h200-400g";
+Cluster recipe(std::string_view name) {
+  return Cluster::read(DM_RECIPES "/clusters/" + std::string(name) + ".ini");
+}
 
-PlanTask task(const std::string& name, int64_t rows, int64_t micro_batch, const char* cluster = kH100) {
+PlanTask task(const std::string& name, int64_t rows, int64_t micro_batch, std::string_view cluster = kH100) {
   return {preset(name),
           recipe(cluster),
           {.rows = rows, .length = kLength, .micro_batch = micro_batch, .activations = DType::bf16}};
@@ -34,7 +36,7 @@ PlanTask task(const std::string& name, int64_t rows, int64_t micro_batch, const 
 
 /// Weak scaling over the data axis with so many rows a GPU.
 Plan data_parallel_plan(const std::string& name, int64_t gpus, int64_t rows, int64_t micro_batch,
-                        int64_t shard = 0, const char* cluster = kH100) {
+                        int64_t shard = 0, std::string_view cluster = kH100) {
   return Planner(task(name, gpus * rows, micro_batch, cluster)).plan(gpus, 1, 1, shard);
 }
 
@@ -75,30 +77,32 @@ TEST(ClusterTest, ManyNodesSumUpInATree) {
 TEST(PlanTest, OneGpuComesToWhatWasMeasured) {
   // docs/performance.md: medians of whole steps, tokens/s. The shares of each cluster's file are those of a
   // profiled step of the 370m model; the others follow within 4 % on an H100, 5 on an H200.
-  const std::tuple<const char*, double, const char*, int64_t, double> measured[] = {
-      {kH100, 0.04, "diffmamba2-130m", 16, 371.0e3}, {kH100, 0.04, "diffmamba2-370m", 16, 144.0e3},
-      {kH100, 0.04, "diffmamba2-1.3b", 8, 50.0e3},   {kH200, 0.05, "diffmamba2-130m", 16, 391.0e3},
-      {kH200, 0.05, "diffmamba2-370m", 16, 151.0e3}, {kH200, 0.05, "diffmamba2-790m", 8, 80.8e3},
-      {kH200, 0.05, "diffmamba2-1.3b", 8, 52.3e3},   {kH200, 0.05, "mamba2-1.3b", 8, 54.3e3},
-      {kH200, 0.05, "diffmamba1-370m", 16, 107.5e3}};
-  for (const auto& [cluster, tolerance, name, rows, tokens] : measured) {
+  const std::tuple<std::string_view, const char*, int64_t, double> measured[] = {
+      {kH100, "diffmamba2-130m", 16, 371.0e3}, {kH100, "diffmamba2-370m", 16, 144.0e3},
+      {kH100, "diffmamba2-1.3b", 8, 50.0e3},   {kH200, "diffmamba2-130m", 16, 391.0e3},
+      {kH200, "diffmamba2-370m", 16, 151.0e3}, {kH200, "diffmamba2-790m", 8, 80.8e3},
+      {kH200, "diffmamba2-1.3b", 8, 52.3e3},   {kH200, "mamba2-1.3b", 8, 54.3e3},
+      {kH200, "diffmamba1-370m", 16, 107.5e3}};
+  for (const auto& [cluster, name, rows, tokens] : measured) {
     const Plan plan = data_parallel_plan(name, 1, rows, rows, 0, cluster);
-    EXPECT_NEAR(plan.tokens_per_second() / tokens, 1, tolerance) << name << " on " << cluster;
+    EXPECT_NEAR(plan.tokens_per_second() / tokens, 1, cluster == kH100 ? 0.04 : 0.05)
+        << name << " on " << cluster;
   }
 }
 
 TEST(PlanTest, TwoGpusScaleAsWasMeasured) {
-  // docs/ranks.md, likewise: within one and a half per cent of a step. On the H100 weights were all waited
-  // for.
-  const std::tuple<const char*, const char*, int64_t, double> measured[] = {
+  // docs/ranks.md, likewise: within one and a half per cent of a step on H100s, where weights were all waited
+  // for, within one on H200s, whose contention was chosen by these.
+  const std::tuple<std::string_view, const char*, int64_t, double> measured[] = {
       {kH100, "diffmamba2-130m", 16, 0.969}, {kH100, "diffmamba2-370m", 16, 0.974},
       {kH100, "diffmamba2-1.3b", 8, 0.963},  {kH200, "diffmamba2-130m", 16, 0.976},
       {kH200, "diffmamba2-370m", 16, 0.972}, {kH200, "diffmamba2-1.3b", 8, 0.957}};
   for (const auto& [cluster, name, rows, efficiency] : measured) {
+    const bool all_waited_for = cluster == kH100;
     const Plan one = data_parallel_plan(name, 1, rows, rows, 0, cluster),
                two = data_parallel_plan(name, 2, rows, rows, 0, cluster);
-    const double waited = cluster == kH100 ? two.time.gather_hidden * (1 - recipe(cluster).contention) : 0.;
-    EXPECT_NEAR(one.time.total() / (two.time.total() + waited), efficiency, 0.015)
+    const double waited = all_waited_for ? two.time.gather_hidden * (1 - recipe(cluster).contention) : 0.;
+    EXPECT_NEAR(one.time.total() / (two.time.total() + waited), efficiency, all_waited_for ? 0.015 : 0.01)
         << name << " on " << cluster;
   }
 }
