@@ -5,7 +5,7 @@
 
 namespace dm::test {
 
-/// Prints a line a case; whether all are as near after 65,536 tokens as after 1,024.
+/// Prints a line a case; whether all are as near after 2^20 tokens as after 1,024.
 bool report_drift(cudaStream_t stream);
 
 }  // namespace dm::test
