@@ -78,7 +78,7 @@ class FromInput final : public LambdaForm {
   explicit FromInput(bool by_head) : by_head_(by_head) {}
   const char* name() const override { return by_head_ ? "token_head" : "token"; }
   bool by_head() const override { return by_head_; }
-  bool from_input() const override { return true; }
+  const char* input_bias() const override { return "lambda_proj.bias"; }
   void declare(const LambdaPlace& place, const Declare& declare) const override {
     const int64_t rows = by_head_ ? place.heads : 1;
     declare.exempt("lambda_proj.weight", {rows, place.d_model}, Init::linear(place.d_model),
@@ -86,7 +86,7 @@ class FromInput final : public LambdaForm {
     declare.exempt("lambda_proj.bias", {rows}, Init::constant(0), cut(place, by_head_));
   }
   at::Tensor value(const Scope& p, int64_t, const at::Tensor& projected) const override {
-    return at::sigmoid(projected + p["lambda_proj.bias"]);
+    return at::sigmoid(projected + p[input_bias()]);
   }
 
  private:

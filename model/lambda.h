@@ -27,8 +27,10 @@ class LambdaForm {
 
   /// One λ a head, applied to branch 2 before its output projection: Mamba-2 only.
   virtual bool by_head() const { return false; }
-  /// λ is read off the block's input u: no λ_init in it, and no factor (1 − λ_init) after it.
-  virtual bool from_input() const { return false; }
+  /// The bias b of a form λ = σ(lambda_proj.weight · u + b), read off the block's input u: no λ_init in it,
+  /// and no factor (1 − λ_init) after it. Null for the others.
+  virtual const char* input_bias() const { return nullptr; }
+  bool from_input() const { return input_bias() != nullptr; }
 
   /// Without a cut, on the tensor ranks that work on branch 2: the only ones to need λ.
   virtual void declare(const LambdaPlace&, const Declare&) const {}

@@ -33,24 +33,27 @@ const kernels::Weight& Matrices::stacked(const std::vector<std::string>& names, 
       entry.weight.parts.push_back({leaf.grad(), dim == 0 ? offset : 0, dim == 1 ? offset : 0});
     offset += leaf.size(dim);
   }
-  copy(entry);
+  std::vector<kernels::MatrixCopy> copies;
+  add_copies(entry, copies);
+  kernels::copy_matrices(copies);
   return entry.weight;
 }
 
-void Matrices::copy(Entry& entry) const {
-  const at::NoGradGuard no_gradients;
+void Matrices::add_copies(const Entry& entry, std::vector<kernels::MatrixCopy>& copies) const {
   int64_t offset = 0;
   for (const std::string& name : entry.names) {
     const at::Tensor& leaf = parameters_.at(name);
-    at::Tensor block = entry.weight.value.narrow(entry.dim, offset, leaf.size(entry.dim));
-    if (block.data_ptr() != leaf.data_ptr()) block.copy_(leaf);
+    const at::Tensor block = entry.weight.value.narrow(entry.dim, offset, leaf.size(entry.dim));
+    if (block.data_ptr() != leaf.data_ptr()) copies.push_back({leaf.detach(), block});
     offset += leaf.size(entry.dim);
   }
 }
 
 void Matrices::refresh(int64_t begin, int64_t end) {
-  for (auto& [key, entry] : entries_)
-    if (begin <= entry.depth && entry.depth < end) copy(entry);
+  std::vector<kernels::MatrixCopy> copies;
+  for (const auto& [key, entry] : entries_)
+    if (begin <= entry.depth && entry.depth < end) add_copies(entry, copies);
+  kernels::copy_matrices(copies);
 }
 
 }  // namespace dm::model

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/linear/weight.h"
+#include "kernels/matrix_copy/matrix_copy.h"
 #include "model/language_model.h"
 
 namespace dm::model {
@@ -37,7 +38,8 @@ class Matrices {
     int64_t dim;
     int64_t depth;  // the greatest of its parameters
   };
-  void copy(Entry& entry) const;
+  /// What refresh() copies for an entry.
+  void add_copies(const Entry& entry, std::vector<kernels::MatrixCopy>& copies) const;
 
   const Parameters& parameters_;
   at::ScalarType dtype_;

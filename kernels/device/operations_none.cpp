@@ -12,6 +12,7 @@
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/gated_norm/gated_norm_cuda.h"
 #include "kernels/linear/linear_cuda.h"
+#include "kernels/matrix_copy/matrix_copy_cuda.h"
 #include "kernels/norm/norm_cuda.h"
 #include "kernels/norm/residual_norm_cuda.h"
 #include "kernels/selective_mixer/selective_mixer.h"
@@ -20,6 +21,7 @@
 #include "kernels/ssd/ssd_scan_cuda.h"
 #include "kernels/ssd/ssd_step_cuda.h"
 #include "kernels/ssd_mixer/ssd_mixer_cuda.h"
+#include "kernels/token_lambda/token_lambda_cuda.h"
 #include "kernels/vectors/vectors_cuda.h"
 
 namespace dm::kernels {
@@ -34,7 +36,6 @@ namespace {
 at::Tensor linear_cuda(const at::Tensor&, const Weight&, const std::optional<at::Tensor>&) {
   refuse("linear");
 }
-std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor&, int64_t) { refuse("split_columns"); }
 
 void add_weight_gradient(const at::Tensor&, const at::Tensor&, const Weight&) { refuse("linear"); }
 
@@ -48,6 +49,8 @@ std::optional<at::Tensor> ssd_mixer_step_cuda(const at::Tensor&, const SsdMixerW
                                               const SsdMixerForm&, const Weight&, DecodeChain&) {
   refuse("ssd_mixer_step");
 }
+std::vector<MatrixCopy> copy_matrices_cuda(const std::vector<MatrixCopy>&) { refuse("copy_matrices"); }
+TokenLambda token_lambda_cuda(const at::Tensor&, int64_t, const at::Tensor&, bool) { refuse("token_lambda"); }
 std::vector<at::Tensor> gather_vectors_cuda(const std::vector<VectorParts>&) { refuse("gather_vectors"); }
 std::optional<NormedProduct> norm_linear_cuda(const PendingNorm&, const Weight&, DecodeChain&) {
   refuse("norm_linear");

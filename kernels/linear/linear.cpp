@@ -19,10 +19,4 @@ at::Tensor linear(const at::Tensor& x, const Weight& weight, const std::optional
   return at::linear(x, value, bias);
 }
 
-std::pair<at::Tensor, at::Tensor> split_columns(const at::Tensor& columns, int64_t width) {
-  if (columns.is_cuda()) return split_columns_cuda(columns, width);
-  const auto parts = columns.split_with_sizes({width, columns.size(-1) - width}, -1);
-  return {parts[0], parts[1]};
-}
-
 }  // namespace dm::kernels

@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
-#include <utility>
 
 #include "kernels/linear/weight.h"
 
@@ -17,9 +16,5 @@ namespace dm::kernels {
 /// Differentiable; any strides.
 at::Tensor linear(const at::Tensor& x, const Weight& weight,
                   const std::optional<at::Tensor>& bias = std::nullopt);
-
-/// Columns [0, width) of `columns` [.., C] and the rest. On a GPU the gradients of both are put together
-/// without copying the first where its producer left room for the rest behind each row, as ssd_mixer does.
-std::pair<at::Tensor, at::Tensor> split_columns(const at::Tensor& columns, int64_t width);
 
 }  // namespace dm::kernels

@@ -55,33 +55,6 @@ class Linear : public torch::autograd::Function<Linear> {
   }
 };
 
-class SplitColumns : public torch::autograd::Function<SplitColumns> {
- public:
-  static variable_list forward(AutogradContext* context, const at::Tensor& columns, int64_t width) {
-    context->saved_data["columns"] = columns.size(-1);
-    context->saved_data["stride"] = columns.stride(-2);
-    return {columns.narrow(-1, 0, width), columns.narrow(-1, width, columns.size(-1) - width).contiguous()};
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    const int64_t columns = context->saved_data["columns"].toInt();
-    const at::Tensor& first = grads[0];
-    DM_CHECK(first.defined(), "split_columns: nothing gave a gradient of the first columns");
-    const int64_t stride = context->saved_data["stride"].toInt(), width = first.size(-1);
-    std::vector<int64_t> shape = first.sizes().vec();
-    shape.back() = columns;
-    const bool room = first.stride(-1) == 1 && first.stride(-2) == stride && first.storage_offset() == 0 &&
-                      static_cast<int64_t>(first.storage().nbytes()) >=
-                          first.numel() / width * stride * static_cast<int64_t>(first.element_size());
-    const at::Tensor whole =
-        room ? first.as_strided(shape, first.strides()) : at::empty(shape, first.options());
-    if (!room) whole.narrow(-1, 0, width).copy_(first);
-    at::Tensor rest = whole.narrow(-1, width, columns - width);
-    grads[1].defined() ? rest.copy_(grads[1]) : rest.zero_();
-    return {whole, at::Tensor()};
-  }
-};
-
 }  // namespace
 
 void keep_weight(AutogradContext& context, const Weight& weight, const std::string& name) {
@@ -129,11 +102,6 @@ void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, const Weight
 
 at::Tensor linear_cuda(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias) {
   return Linear::apply(x, weight.value, bias, weight);
-}
-
-std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor& columns, int64_t width) {
-  const variable_list parts = SplitColumns::apply(columns, width);
-  return {parts[0], parts[1]};
 }
 
 }  // namespace dm::kernels

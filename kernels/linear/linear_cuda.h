@@ -10,7 +10,6 @@ struct AutogradContext;
 namespace dm::kernels {
 
 at::Tensor linear_cuda(const at::Tensor& x, const Weight& weight, const std::optional<at::Tensor>& bias);
-std::pair<at::Tensor, at::Tensor> split_columns_cuda(const at::Tensor& columns, int64_t width);
 
 /// Keeps a weight for the backward pass, outside of what autograd watches: its values may change in place
 /// once that pass is over. `name`: which of several.

@@ -307,7 +307,7 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
       add_weight_gradient(dproduct, out, out_proj);
     }
 
-    // Rows as wide as projected's, so that split_columns finds room behind them.
+    // Rows as wide as projected's, so that token_lambda finds room behind them.
     at::Tensor dprojected = at::empty({call.rows(), call.length(), call.column_stride()}, call.activations());
     at::Tensor dy = at::empty_like(p.y);
     at::Tensor dnorm = at::empty_like(saved[Call::norm]);

@@ -68,7 +68,7 @@ class DiffScan final : public Layer {
   }
 
  private:
-  std::optional<at::Tensor> sections() const { return difference_.sections({}); }
+  std::optional<at::Tensor> sections() const { return difference_.sections(); }
   at::Tensor finished(const at::Tensor& gated) const {
     const auto n = gated.chunk(2, -1);  // n_1 and −λ n_2, [.., E]
     return kernels::linear(difference_.normalised(n[0] + n[1], inner_), out_proj_);

@@ -31,16 +31,20 @@ Difference::Difference(const ModelConfig& config, const LambdaForm& form, int64_
   if (known) sections_ = gathered.back();
 }
 
-std::optional<at::Tensor> Difference::sections(const at::Tensor& projected) const {
+std::optional<at::Tensor> Difference::sections() const {
   if (sections_) return sections_;
   const double factor = subln_ ? 1 : factor_;
   if (!second_) {
     if (factor == 1) return std::nullopt;
     return at::full({1}, factor, parameters_.options().requires_grad(false));
   }
-  const at::Tensor second = -lambda(projected);
+  const at::Tensor second = -lambda({});
   const at::Tensor scaled = first_ ? at::cat({at::ones_like(second), second}, -1) : second;
   return factor == 1 ? scaled : scaled * factor;
+}
+
+kernels::TokenLambda Difference::split(const at::Tensor& projected, int64_t width) const {
+  return kernels::token_lambda(projected, width, parameters_[form_.input_bias()], first_);
 }
 
 at::Tensor Difference::normalised(const at::Tensor& sum, int64_t width) const {

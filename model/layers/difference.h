@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "kernels/token_lambda/token_lambda.h"
 #include "model/lambda.h"
 #include "model/layers/layer.h"
 
@@ -20,8 +21,11 @@ class Difference {
              const MixerPart& part);
 
   at::Tensor lambda(const at::Tensor& projected) const { return form_.value(parameters_, layer_, projected); }
-  /// Factors of the sections of the rank's branches: for λ [.., n] of both [.., 2n]. None where all are 1.
-  std::optional<at::Tensor> sections(const at::Tensor& projected) const;
+  /// Factors of the sections of the rank's branches, for a form that is not read off the input: for λ [n] of
+  /// both [2n]. None where all are 1.
+  std::optional<at::Tensor> sections() const;
+  /// For one that is: from [.., width + n], the branches' columns and λ's, the factors of every token.
+  kernels::TokenLambda split(const at::Tensor& projected, int64_t width) const;
   /// Weight of the RMSNorm that turns the sum of the scaled branches into y; none without subln.
   std::optional<at::Tensor> norm_weight() const { return norm_weight_; }
   /// The sum of the scaled branches -> y. [.., width], or a rank's channels of it where there are several.

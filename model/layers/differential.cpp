@@ -86,16 +86,15 @@ class Differential final : public Layer {
   at::Tensor step(StepStream& stream, DecodeState& state) const override {
     if (in_proj_.value.size(0) == mixer_rows_)
       return mixer_->output_step(stream.queued_product(in_proj_), state, state.sections, out_proj_,
-                                 stream.chain());                                         // [B, D]
-    const at::Tensor all = stream.product(in_proj_);                                      // [B, R]
-    const auto [branches, rest] = kernels::split_columns(all.unsqueeze(1), mixer_rows_);  // [B, 1, R], λ
-    return mixer_->output_step(branches.squeeze(1), state, difference_.sections(rest), out_proj_,
-                               stream.chain());  // [B, D]
+                                 stream.chain());                        // [B, D]
+    const at::Tensor all = stream.product(in_proj_).unsqueeze(1);        // [B, 1, R]
+    const auto [branches, scale] = difference_.split(all, mixer_rows_);  // and 1 and −λ
+    return mixer_->output_step(branches.squeeze(1), state, scale, out_proj_, stream.chain());  // [B, D]
   }
 
   DecodeState new_state(int64_t batch, at::ScalarType activations) const override {
     DecodeState state = mixer_->new_state(batch, activations);
-    if (in_proj_.value.size(0) == mixer_rows_) state.sections = difference_.sections({});
+    if (in_proj_.value.size(0) == mixer_rows_) state.sections = difference_.sections();
     return state;
   }
   std::optional<at::Tensor> output_norm() const override { return difference_.norm_weight(); }
@@ -104,9 +103,9 @@ class Differential final : public Layer {
   /// One GEMM for both branches, and for λ where it depends on the input.
   std::pair<at::Tensor, std::optional<at::Tensor>> project(const at::Tensor& u) const {
     const at::Tensor all = kernels::linear(u, in_proj_);
-    if (all.size(-1) == mixer_rows_) return {all, difference_.sections({})};
-    const auto [branches, rest] = kernels::split_columns(all, mixer_rows_);
-    return {branches, difference_.sections(rest)};
+    if (all.size(-1) == mixer_rows_) return {all, difference_.sections()};
+    const auto [branches, scale] = difference_.split(all, mixer_rows_);
+    return {branches, scale};
   }
 
   MixerPart part_;
@@ -196,16 +195,26 @@ class DifferentialKind final : public LayerKind {
 
   std::vector<StageCost> stages(const ModelConfig& config) const override {
     const Branch branch = branch_of(config);
-    const LambdaForm& form = lambda_form(config.lambda);
-    const int64_t lambda_rows = !form.from_input() ? 0 : form.by_head() ? branch.inner / branch.head_dim : 1;
-    return mixer_layer_stages(config, branch, 2, 2 * branch.inner, lambda_rows);
+    return mixer_layer_stages(config, branch, 2, 2 * branch.inner, lambda_rows(config));
   }
 
   LayerMemory memory(const ModelConfig& config, double bytes) const override {
-    return mixer_kind(config.mixer).memory(config, branch_of(config), 2, bytes);
+    LayerMemory memory = mixer_kind(config.mixer).memory(config, branch_of(config), 2, bytes);
+    // λ's columns behind the branches', the factors of the sections, and their gradient.
+    const auto lambdas = static_cast<double>(lambda_rows(config));
+    memory.kept += lambdas * (bytes + 8), memory.kept_without_scan += lambdas * (bytes + 8);
+    memory.working += lambdas * (bytes + 8);
+    return memory;
   }
 
  private:
+  /// λs of a token that in_proj makes.
+  static int64_t lambda_rows(const ModelConfig& config) {
+    const LambdaForm& form = lambda_form(config.lambda);
+    const Branch branch = branch_of(config);
+    return !form.from_input() ? 0 : form.by_head() ? branch.inner / branch.head_dim : 1;
+  }
+
   static std::string forms_for(const MixerKind& mixer) {
     std::string text;
     for (const std::string& name : lambda_form_names())
