@@ -105,4 +105,14 @@ __device__ float sigmoid(float v) {
     return 1.f / (1.f + expf(-v));
 }
 
+/// log(1 + e^v), its relative error below 1e-6 wherever v is: the logarithm as 2 artanh(s) = 2 (s + s³/3 +
+/// ..) of s = e / (2 + e) with e = e^-|v|, in half of the instructions of log1pf.
+__device__ inline float softplus(float v) {
+  const float e = expf(-fabsf(v)), s = __fdividef(e, 2.f + e), s2 = s * s;
+  float series = 1.f / 13;
+#pragma unroll
+  for (int k = 11; k >= 1; k -= 2) series = series * s2 + 1.f / static_cast<float>(k);
+  return fmaxf(v, 0.f) + 2.f * s * series;
+}
+
 }  // namespace dm::kernels::cuda

@@ -61,12 +61,11 @@ __device__ float silu_slope(float u) {
 
 /// Δ of the projection's dt, and dΔ/ddt.
 __device__ inline float step_size(const ConvInputs& in, float v) {
-  const float softplus = v > 20.f ? v : log1pf(expf(v));
-  return fminf(fmaxf(softplus, in.dt_min), in.dt_max);
+  return fminf(fmaxf(softplus(v), in.dt_min), in.dt_max);
 }
 __device__ inline float step_slope(const ConvInputs& in, float v) {
-  const float softplus = v > 20.f ? v : log1pf(expf(v));
-  return softplus >= in.dt_min && softplus <= in.dt_max ? 1.f / (1.f + expf(-v)) : 0.f;
+  const float step = softplus(v);
+  return step >= in.dt_min && step <= in.dt_max ? 1.f / (1.f + expf(-v)) : 0.f;
 }
 
 }  // namespace dm::kernels::cuda

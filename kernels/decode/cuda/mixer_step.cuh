@@ -88,8 +88,7 @@ class UnitInputs {
     if (role_ == kNone) return;
     if (m.projected_mail != nullptr) now_ = ProjectedRow(m, unit_.row).take_one(column_, block.launch);
     if (role_ == kOfHead) {
-      const float raw = float_of(now_) + taps_.x, softplus = raw > 20.f ? raw : log1pf(expf(raw));
-      const float dt = fminf(fmaxf(softplus, m.dt_min), m.dt_max);
+      const float dt = fminf(fmaxf(softplus(float_of(now_) + taps_.x), m.dt_min), m.dt_max);
       block.memory.head = {dt, exp2_fast(dt * taps_.y * kLog2E), taps_.z, 0.f};
       return;
     }

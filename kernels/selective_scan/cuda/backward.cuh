@@ -7,7 +7,9 @@
 //   dx  = Δ ⟨dS, B⟩ + D dy      dΔ = x ⟨dS, B⟩ + ⟨dS e S', a⟩      da += Δ dS e S'      dS ← e dS
 // Tokens go in blocks of kSavedTokens from the last to the first. In a block the states are found again from
 // the one saved before it, keeping every fourth in shared memory, and from there four tokens at a time, whose
-// states and decays stay in registers for the way back.
+// states and decays stay in registers for the way back. The work is bound by instructions and by the pipe
+// that shared memory and shuffles go through: a channel's values of a token are read as one, and only four
+// tokens in which a document begins ask which of them it is.
 
 #include "kernels/selective_scan/cuda/scan.cuh"
 
@@ -30,15 +32,20 @@ class Backward {
   static constexpr int kWarps = kBackwardThreads / 32;
   static constexpr int kFlush = kLanes == 4 ? kBlock : kStep;  // tokens whose dB and dC wait for each other
 
+  /// A channel's of a token.
+  struct alignas(16) Token {
+    float dt, input;  // Δ and Δ x; once the token is done, dΔ and dx
+    float dy, x;
+  };
   struct alignas(16) Shared {
     float b[kBlock][kWidth], c[kBlock][kWidth];
     float parts[kFlush][kWarps][2 * kWidth];  // dB and dC of each warp's channels
     float4 before[kBlock / kStep][Of::kRuns][kBackwardThreads];
-    float x[kBlock][kChannels], dt[kBlock][kChannels];  // dx and dΔ in their places once a token is done
-    float dy[kBlock][kChannels];
+    Token tokens[kBlock][kChannels];  // at slot_of()
     float bias[kChannels];
-    bool begins[kBlock];
+    uint32_t begins;  // bit i: the state before token i counts as zero
   };
+  static_assert(kBlock == 32);
 
   __device__ Backward(const SelectiveBackward& args, const Segments& segments, const Shares& shares,
                       Shared& shared)
@@ -53,6 +60,7 @@ class Backward {
         c_rows_(of_group(in_, in_.c, first_channel_)),
         lane_(threadIdx.x % kLanes),
         channel_(threadIdx.x / kLanes),
+        slot_(slot_of(channel_)),
         part_(args.in.shape, first_channel_ + channel_, lane_) {
     const float* const after = segments.count > 1 ? segments.states : args.dfinal_state;
     part_.load(state_block(after, in_.shape, place_.row * segments.count + place_.segment), dstate_);
@@ -70,7 +78,10 @@ class Backward {
       __syncthreads();
       find_states(t);
       for (int first = kBlock - kStep; first >= 0; first -= kStep) {
-        walk_back(first);
+        if (any_fresh(first))
+          walk_back<true>(first);
+        else
+          walk_back<false>(first);
         if (first % kFlush == 0) flush(t + first);
       }
       store(t);  // the last flush has a barrier behind the last token
@@ -103,43 +114,60 @@ class Backward {
       c[k] = four_bits(c_rows_, row + token, n, width, c_fours);
     });
     OfTokens::each([&](int k, int token, int channel) {
-      *reinterpret_cast<float4*>(&shared_.x[token][channel]) = four_values(in_.x, x[k]);
-      const float4 raw = four_values(in_.dt, dt[k]),
-                   bias = *reinterpret_cast<float4*>(&shared_.bias[channel]);
-      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = steps_of(in_, raw, bias, token < tokens);
-      *reinterpret_cast<float4*>(&shared_.dy[token][channel]) = four_values(args_.dy, dy[k]);
+      const float4 bias = *reinterpret_cast<float4*>(&shared_.bias[channel]),
+                   step = steps_of(in_, four_values(in_.dt, dt[k]), bias, token < tokens),
+                   x4 = four_values(in_.x, x[k]), dy4 = four_values(args_.dy, dy[k]);
+      Token* const to = shared_.tokens[token];
+      to[slot_of(channel)] = {step.x, step.x * x4.x, dy4.x, x4.x};
+      to[slot_of(channel + 1)] = {step.y, step.y * x4.y, dy4.y, x4.y};
+      to[slot_of(channel + 2)] = {step.z, step.z * x4.z, dy4.z, x4.z};
+      to[slot_of(channel + 3)] = {step.w, step.w * x4.w, dy4.w, x4.w};
     });
     OfStates::each([&](int k, int token, int n) {
       *reinterpret_cast<float4*>(&shared_.b[token][n]) = four_values(in_.b, b[k]);
       *reinterpret_cast<float4*>(&shared_.c[token][n]) = four_values(in_.c, c[k]);
     });
-    if (threadIdx.x < kBlock) shared_.begins[threadIdx.x] = begins(in_, place_.row, t + threadIdx.x);
+    if (threadIdx.x < kBlock) {
+      const uint32_t fresh = __ballot_sync(~0u, begins(in_, place_.row, t + threadIdx.x));
+      if (threadIdx.x == 0) shared_.begins = fresh;
+    }
   }
 
+  /// Bit i: whether the state before token first + i of the block counts as zero.
+  __device__ uint32_t fresh_of(int first) const { return shared_.begins >> first & ((1u << kStep) - 1); }
+
+  /// Whether any does. By a vote, from which the compiler sees that all threads go the same way.
+  __device__ bool any_fresh(int first) const { return __any_sync(~0u, fresh_of(first) != 0); }
+
+  /// What the way back needs of a token.
   struct Step {
-    float decay[kStates];   // 0 where a document begins
-    float before[kStates];  // likewise
+    float decay[kStates];  // 0 where a document begins
+    float after[kStates];  // the state
   };
 
-  /// Over one token; what the way back needs of it.
-  __device__ Step advance(int token, float (&state)[kStates]) const {
-    const float dt = shared_.dt[token][channel_], input = dt * shared_.x[token][channel_];
+  template <bool kFresh>
+  __device__ void advance(int token, bool fresh, const Step& last, Step& step) const {
+    const float2 now = *reinterpret_cast<const float2*>(&shared_.tokens[token][slot_].dt);  // Δ and Δ x
     float b[kStates];
     take_states<Of>(shared_.b[token], lane_, b);
-    const bool fresh = shared_.begins[token];
-    Step step;
 #pragma unroll
     for (int i = 0; i < kStates; ++i) {
-      step.decay[i] = fresh ? 0.f : exp2_fast(dt * (a_[i] * kLog2E));
-      step.before[i] = fresh ? 0.f : state[i];
-      state[i] = step.decay[i] * step.before[i] + input * b[i];
+      step.decay[i] = kFresh && fresh ? 0.f : exp2_fast(now.x * (a_[i] * kLog2E));
+      step.after[i] = step.decay[i] * (kFresh && fresh ? 0.f : last.after[i]) + now.y * b[i];
     }
-    return step;
+  }
+  /// From token `first` of the block on; steps[0] is the one before.
+  template <bool kFresh>
+  __device__ void advance_all(int first, Step (&steps)[1 + kStep]) const {
+    const uint32_t fresh = kFresh ? fresh_of(first) : 0;
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) advance<kFresh>(first + i, fresh >> i & 1, steps[i], steps[i + 1]);
   }
 
   __device__ void find_states(int64_t t) {
     const int64_t blocks = (in_.shape.length + kBlock - 1) / kBlock;
-    float state[kStates];
+    Step steps[1 + kStep];
+    float(&state)[kStates] = steps[0].after;
     part_.load(state_block(args_.saved, in_.shape, place_.row * blocks + t / kBlock), state);
 #pragma unroll 1
     for (int first = 0; first < kBlock; first += kStep) {
@@ -148,42 +176,46 @@ class Backward {
         shared_.before[first / kStep][i / 4][threadIdx.x] =
             make_float4(state[i], state[i + 1], state[i + 2], state[i + 3]);
       if (first + kStep == kBlock) break;
+      if (any_fresh(first))
+        advance_all<true>(first, steps);
+      else
+        advance_all<false>(first, steps);
 #pragma unroll
-      for (int i = 0; i < kStep; ++i) advance(first + i, state);
+      for (int i = 0; i < kStates; ++i) state[i] = steps[kStep].after[i];
     }
   }
 
+  template <bool kFresh>
   __device__ void walk_back(int first) {
-    float state[kStates];
+    Step steps[1 + kStep];
 #pragma unroll
     for (int i = 0; i < kStates; i += 4) {
       const float4 four = shared_.before[first / kStep][i / 4][threadIdx.x];
-      state[i] = four.x, state[i + 1] = four.y, state[i + 2] = four.z, state[i + 3] = four.w;
+      float* const state = steps[0].after + i;
+      state[0] = four.x, state[1] = four.y, state[2] = four.z, state[3] = four.w;
     }
-    Step steps[kStep];
-#pragma unroll
-    for (int i = 0; i < kStep; ++i) steps[i] = advance(first + i, state);
+    advance_all<kFresh>(first, steps);
+    const uint32_t fresh = kFresh ? fresh_of(first) : 0;
     float of_input[kStep], of_decay[kStep];  // this thread's parts of ⟨dS, B⟩ and ⟨dS e S', a⟩
 #pragma unroll
-    for (int i = kStep - 1; i >= 0; --i) retreat(first + i, steps[i], of_input[i], of_decay[i]);
+    for (int i = kStep - 1; i >= 0; --i)
+      retreat<kFresh>(first + i, fresh >> i & 1, steps[i], steps[i + 1], of_input[i], of_decay[i]);
     const float through_input = channel_sums<kLanes>(of_input, lane_),
                 through_decay = channel_sums<kLanes>(of_decay, lane_);
     __syncwarp();
     if (lane_ >= kStep) return;
-    const int token = first + summed_value(lane_);
-    float &x = shared_.x[token][channel_], &dt = shared_.dt[token][channel_];
-    const float dy = shared_.dy[token][channel_];
-    dd_ += x * dy;
-    const float dx = dt * through_input + d_ * dy;
-    dt = (x * through_input + through_decay) * step_slope(in_, dt);
-    ddt_bias_ += dt;
-    x = dx;
+    Token& at = shared_.tokens[first + summed_value(lane_)][slot_];
+    const Token token = at;
+    dd_ += token.x * token.dy;
+    const float ddt = (token.x * through_input + through_decay) * step_slope(in_, token.dt);
+    ddt_bias_ += ddt;
+    *reinterpret_cast<float2*>(&at.dt) = {ddt, token.dt * through_input + d_ * token.dy};
   }
 
-  __device__ void retreat(int token, const Step& step, float& of_input, float& of_decay) {
-    const float dt = shared_.dt[token][channel_], dy = shared_.dy[token][channel_];
-    const float input = dt * shared_.x[token][channel_];
-    const bool fresh = shared_.begins[token];
+  template <bool kFresh>
+  __device__ void retreat(int token, bool fresh, const Step& last, const Step& step, float& of_input,
+                          float& of_decay) {
+    const Token now = shared_.tokens[token][slot_];
     float b[kStates], c[kStates], db[kStates], dc[kStates];
     take_states<Of>(shared_.b[token], lane_, b);
     take_states<Of>(shared_.c[token], lane_, c);
@@ -191,15 +223,15 @@ class Backward {
 #pragma unroll
     for (int i = 0; i < kStates; ++i) {
       float& ds = dstate_[i];
-      const float kept = step.decay[i] * step.before[i];
-      ds += dy * c[i];
-      dc[i] = dy * (kept + input * b[i]);
-      db[i] = ds * input;
+      const float kept = kFresh && fresh ? 0.f : step.decay[i] * last.after[i];
+      ds += now.dy * c[i];
+      dc[i] = now.dy * step.after[i];
+      db[i] = ds * now.input;
       of_input += ds * b[i];
       const float of_kept = ds * kept;
       of_decay += of_kept * a_[i];
-      da_[i] += of_kept * dt;
-      ds = fresh ? 0.f : ds * step.decay[i];
+      da_[i] += of_kept * now.dt;
+      ds = kFresh && fresh ? 0.f : ds * step.decay[i];
     }
     leave(token % kFlush, db, dc);
   }
@@ -248,12 +280,14 @@ class Backward {
     OfTokens::each([&](int, int token, int column) {
       const int64_t channel = first_channel_ + column, at = (row + token) * shape.channels + channel;
       if (t + token >= place_.end || channel >= shape.channels) return;
-      const auto four = [&](void* to, Element element, const float& from) {
-        write_four(to, element, at, reinterpret_cast<const float4&>(from), shape.channels - channel,
-                   shape.channels % 4 == 0);
-      };
-      four(args_.dx, in_.x.element, shared_.x[token][column]);
-      four(args_.ddt, in_.dt.element, shared_.dt[token][column]);
+      float2 done[4];  // dΔ and dx
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        done[k] = *reinterpret_cast<const float2*>(&shared_.tokens[token][slot_of(column + k)].dt);
+      const int64_t count = shape.channels - channel;
+      const bool fours = shape.channels % 4 == 0;
+      write_four(args_.ddt, in_.dt.element, at, {done[0].x, done[1].x, done[2].x, done[3].x}, count, fours);
+      write_four(args_.dx, in_.x.element, at, {done[0].y, done[1].y, done[2].y, done[3].y}, count, fours);
     });
   }
 
@@ -284,7 +318,7 @@ class Backward {
   Shared& shared_;
   const int64_t first_channel_;
   const Rows b_rows_, c_rows_;
-  const int lane_, channel_;  // in the channel, in the block
+  const int lane_, channel_, slot_;  // in the channel, in the block
   const StatePart<Of> part_;
   float dstate_[kStates], a_[kStates], d_;
   float da_[kStates] = {}, dd_ = 0.f, ddt_bias_ = 0.f;

@@ -16,11 +16,11 @@ class Forward {
   static constexpr int kTile = kLanes == 4 ? 16 : 8;   // tokens; divides kSavedTokens
 
   struct alignas(16) Shared {
-    float x[kTile][kChannels];  // y in its place once a token is done
-    float dt[kTile][kChannels];
+    float x[kTile][kChannels];      // y in its place once a token is done
+    float2 step[kTile][kChannels];  // Δ and Δ x
     float b[kTile][kWidth], c[kTile][kWidth];
     float bias[kChannels];
-    bool begins[kTile];
+    uint32_t begins;  // bit i: the state before token i counts as zero
   };
 
   __device__ Forward(const SelectiveForward& args, const Segments& segments, Shared& shared)
@@ -55,7 +55,10 @@ class Forward {
       __syncthreads();
       if (t + kTile < place_.end) fetch(t + kTile);
       if (args_.saved != nullptr && t % kSavedTokens == 0) save(t);
-      walk();
+      if (const uint32_t fresh = shared_.begins; __any_sync(~0u, fresh != 0))
+        walk<true>(fresh);
+      else
+        walk<false>(0);
       __syncthreads();
       store(t);
     }
@@ -81,22 +84,26 @@ class Forward {
       b_[k] = four_bits(b_rows_, row + token, n, width, b_fours_);
       c_[k] = four_bits(c_rows_, row + token, n, width, c_fours_);
     });
-    if (threadIdx.x < kTile) begins_ = begins(in_, place_.row, t + threadIdx.x);
+    if (threadIdx.x < 32)
+      begins_ = __ballot_sync(~0u, threadIdx.x < kTile && begins(in_, place_.row, t + threadIdx.x));
   }
 
   __device__ void arrive() {
     OfTokens::each([&](int k, int token, int channel) {
-      *reinterpret_cast<float4*>(&shared_.x[token][channel]) = four_values(in_.x, x_[k]);
-      const float4 dt = four_values(in_.dt, dt_[k]),
-                   bias = *reinterpret_cast<float4*>(&shared_.bias[channel]);
-      // Behind the last token nothing may move the state.
-      *reinterpret_cast<float4*>(&shared_.dt[token][channel]) = steps_of(in_, dt, bias, token < tokens_);
+      const float4 x = four_values(in_.x, x_[k]), dt = four_values(in_.dt, dt_[k]),
+                   bias = *reinterpret_cast<float4*>(&shared_.bias[channel]),
+                   // Behind the last token nothing may move the state.
+          step = steps_of(in_, dt, bias, token < tokens_);
+      *reinterpret_cast<float4*>(&shared_.x[token][channel]) = x;
+      auto* const steps = reinterpret_cast<float4*>(&shared_.step[token][channel]);
+      steps[0] = {step.x, step.x * x.x, step.y, step.y * x.y};
+      steps[1] = {step.z, step.z * x.z, step.w, step.w * x.w};
     });
     OfStates::each([&](int k, int token, int n) {
       *reinterpret_cast<float4*>(&shared_.b[token][n]) = four_values(in_.b, b_[k]);
       *reinterpret_cast<float4*>(&shared_.c[token][n]) = four_values(in_.c, c_[k]);
     });
-    if (threadIdx.x < kTile) shared_.begins[threadIdx.x] = begins_;
+    if (threadIdx.x == 0) shared_.begins = begins_;
   }
 
   __device__ void save(int64_t t) const {
@@ -104,28 +111,31 @@ class Forward {
     part_.store(state_block(args_.saved, in_.shape, place_.row * blocks + t / kSavedTokens), state_);
   }
 
-  __device__ float step(int token) {
-    const float dt = shared_.dt[token][channel_], input = dt * shared_.x[token][channel_];
+  template <bool kFresh>
+  __device__ float step(int token, bool fresh) {
+    const float2 now = shared_.step[token][channel_];
     float b[kStates], c[kStates];
     take_states<Of>(shared_.b[token], lane_, b);
     take_states<Of>(shared_.c[token], lane_, c);
-    const bool fresh = shared_.begins[token];
     float y = 0.f;
 #pragma unroll
     for (int i = 0; i < kStates; ++i) {
-      const float before = fresh ? 0.f : state_[i];
-      state_[i] = exp2_fast(dt * a2_[i]) * before + input * b[i];
+      const float before = kFresh && fresh ? 0.f : state_[i];
+      state_[i] = exp2_fast(now.x * a2_[i]) * before + now.y * b[i];
       y += state_[i] * c[i];
     }
     return y;
   }
 
-  __device__ void walk() {
-#pragma unroll
+  /// `fresh`: bit i of each token i whose state before counts as zero; none without kFresh.
+  template <bool kFresh>
+  __device__ void walk(uint32_t fresh) {
+    constexpr int kUnrolled = kFresh ? 1 : kTile / 4;
+#pragma unroll kUnrolled
     for (int first = 0; first < kTile; first += 4) {
       float y[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) y[i] = step(first + i);
+      for (int i = 0; i < 4; ++i) y[i] = step<kFresh>(first + i, fresh >> (first + i) & 1);
       const float sum = channel_sums<kLanes>(y, lane_);
       __syncwarp();
       float& at = shared_.x[first + summed_value(lane_)][channel_];
@@ -157,8 +167,8 @@ class Forward {
   const bool x_fours_, dt_fours_, b_fours_, c_fours_;
   FourBits x_[OfTokens::kCount], dt_[OfTokens::kCount], b_[OfStates::kCount],
       c_[OfStates::kCount];  // next tile
-  bool begins_ = false;
-  int tokens_ = 0;  // of the next tile
+  uint32_t begins_ = 0;      // likewise
+  int tokens_ = 0;           // likewise
 };
 
 template <class Of>

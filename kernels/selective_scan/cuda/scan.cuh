@@ -65,6 +65,10 @@ struct Segments {
   float* spans;   // [B, count, E]: Σ Δ of each, infinite where a document begins in it; likewise
 };
 
+/// A channel of a tile stands so that threads which write four neighbouring ones each, a channel at a time,
+/// and those of a warp, which read eight, all find them in different banks.
+__device__ inline int slot_of(int channel) { return channel ^ (channel >> 3 & 3); }
+
 /// Place of a thread block: channels, row and segment.
 struct Place {
   int64_t row, segment, begin, end;  // tokens
@@ -93,8 +97,7 @@ __device__ inline Rows of_group(const SelectiveInputs& in, Rows rows, int64_t ch
 /// Δ of what dt holds, with the channel's bias.
 __device__ inline float step_of(const SelectiveInputs& in, float dt, float bias) {
   if (in.dt_bias == nullptr) return dt;
-  const float v = dt + bias, softplus = v > 20.f ? v : log1pf(expf(v));
-  return fminf(fmaxf(softplus, in.dt_min), in.dt_max);
+  return fminf(fmaxf(softplus(dt + bias), in.dt_min), in.dt_max);
 }
 /// Of four channels; 0 for a token that is not there.
 __device__ inline float4 steps_of(const SelectiveInputs& in, const float4& dt, const float4& bias,
