@@ -91,10 +91,10 @@ struct ModelConfig {
     v("head_dropout", self.head_dropout, "the same of the last norm's output, which the head reads",
       Range{0, 0.99});
     v("recompute", self.recompute,
-      "what the backward pass computes again instead of keeping it: on a GPU conv (convolution and gate) or "
-      "scan "
-      "(the Mamba-2 scan as well); block (all of a layer but its output: least memory, most time)",
-      Choices{{"conv", "scan", "block"}}, Affects::speed);
+      "what the backward pass computes again instead of keeping it: on a GPU, of Mamba-2, none (most "
+      "memory, least time), conv (convolution and gate) or scan (the scan as well); block (all of a "
+      "layer but its output: least memory, most time)",
+      Choices{{"none", "conv", "scan", "block"}}, Affects::speed);
     v("recompute_layers", self.recompute_layers,
       "layers, from the first, that --recompute block is for, the others keeping what scan keeps; 0: all",
       Range{0, 4096}, Affects::speed);

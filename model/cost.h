@@ -18,6 +18,7 @@ struct StageCost {
   double backward_flops = 0;
   double forward_bytes = 0;
   double backward_bytes = 0;
+  bool made_again = false;  // forward, in the backward pass too, unless --recompute is none
 
   StageCost& operator+=(const StageCost& other);
   StageCost& operator*=(double count);
@@ -28,6 +29,7 @@ struct LayerMemory {
   double kept = 0;               // from the forward pass on
   double kept_without_scan = 0;  // likewise, where the scan is computed again
   double working = 0;            // while it runs
+  double made_again = 0;         // of that, what is kept with --recompute none
 };
 
 struct LayerCost {

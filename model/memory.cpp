@@ -71,11 +71,12 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   double kept = 0, working = 0;
   for (int64_t i = 0; i < count; ++i) {
     const LayerMemory layer = layer_kind(letters[static_cast<size_t>(i)]).memory(config, e);
-    const double all =
-        input + part.share * (config.recompute == "conv" ? layer.kept : layer.kept_without_scan);
+    const double mixer = config.recompute == "none"   ? layer.kept + layer.made_again
+                         : config.recompute == "conv" ? layer.kept
+                                                      : layer.kept_without_scan;
+    const double all = input + part.share * mixer;
     // Gradients of the stream, and of the layer's output before it is dealt out.
-    double now = own * h + e * d + part.share * layer.working;
-    if (config.recompute != "conv") now += part.share * (layer.kept - layer.kept_without_scan);
+    double now = own * h + e * d + part.share * (layer.working + layer.kept - mixer);
     if (i < again) now += all;
     kept += stream + (i < again ? 0 : all);
     working = std::max(working, now);
@@ -98,7 +99,7 @@ std::string fitting_options(const ModelConfig& config, int64_t rows,
                             const std::function<double(const ModelConfig&, int64_t)>& need, double bytes,
                             const std::string& rows_option) {
   for (int64_t fewer = rows; fewer >= 1; fewer = fewer > 1 ? (fewer + 1) / 2 : 0)
-    for (const char* policy : {"conv", "scan", "block"}) {
+    for (const char* policy : {"none", "conv", "scan", "block"}) {
       ModelConfig changed = config;
       changed.recompute = policy, changed.recompute_layers = 0;
       if (need(changed, fewer) > bytes) continue;

@@ -20,6 +20,13 @@
 
 namespace dm::kernels {
 
+/// What a GPU's backward pass makes again instead of keeping it, each more than the one before.
+enum class MixerRecompute {
+  none,
+  conv,  // the convolution's output, and the gated norm's where the product with out_proj is part of it
+  scan   // all but projected
+};
+
 struct SsdMixerForm {
   int64_t branches;
   int64_t inner, heads, groups, d_state;  // E, H, G, N of one branch; P = E / H
@@ -27,9 +34,9 @@ struct SsdMixerForm {
   double eps;                             // of the gated norm
   double dt_min, dt_max;                  // limits of Δ; dt_max may be infinite
   int64_t chunk;                          // of the scan
-  bool recompute_scan = false;  // a GPU's backward pass runs the scan again instead of keeping its results
+  MixerRecompute recompute = MixerRecompute::conv;
   bool exact_states = false;    // a GPU keeps the scan's states in float32, which its plain kernels do
-  bool gradients_only = false;  // with that and out_proj: a GPU's forward pass leaves its values undefined
+  bool gradients_only = false;  // with `scan` and out_proj: a GPU's forward pass leaves its values undefined
 
   int64_t group_width() const { return groups * d_state; }
   int64_t channels() const { return inner + 2 * group_width(); }  // convolved: x | B | C

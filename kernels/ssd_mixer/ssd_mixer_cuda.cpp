@@ -205,8 +205,10 @@ at::Tensor gate(const Call& call, Passed& p, cudaStream_t stream) {
 }
 
 void keep_form(AutogradContext& context, const SsdMixerForm& f) {
-  context.saved_data["sizes"] = std::vector<int64_t>{
-      f.branches, f.inner, f.heads, f.groups, f.d_state, f.spans, f.chunk, f.recompute_scan, f.exact_states};
+  context.saved_data["sizes"] =
+      std::vector<int64_t>{f.branches,    f.inner, f.heads, f.groups,
+                           f.d_state,     f.spans, f.chunk, static_cast<int64_t>(f.recompute),
+                           f.exact_states};
   context.saved_data["numbers"] = std::vector<double>{f.eps, f.dt_min, f.dt_max};
 }
 
@@ -223,7 +225,7 @@ SsdMixerForm kept_form(AutogradContext& context) {
           .dt_min = x[1],
           .dt_max = x[2],
           .chunk = n[6],
-          .recompute_scan = n[7] != 0,
+          .recompute = static_cast<MixerRecompute>(n[7]),
           .exact_states = n[8] != 0};
 }
 
@@ -246,8 +248,9 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     Passed p;
     at::Tensor out;
     // The backward pass makes everything again, but what comes from other ranks.
-    const bool nothing = form.gradients_only && form.recompute_scan && out_proj.value.defined();
-    const bool save = gradient && !form.recompute_scan;
+    const bool scan_again = form.recompute == MixerRecompute::scan;
+    const bool nothing = form.gradients_only && scan_again && out_proj.value.defined();
+    const bool save = gradient && !scan_again;
     if (group && call.halo() > 0)
       inputs[Call::window] =
           window_before(last_inputs(projected, form, call.halo()), call.halo(), *group, inputs[Call::window]);
@@ -266,11 +269,13 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
         out = gate(call, p, stream);
       }
     }
-    if (form.recompute_scan) p.dt = p.states = at::Tensor();
+    if (scan_again) p.dt = p.states = at::Tensor();
+    const bool all = gradient && form.recompute == MixerRecompute::none;
     context->save_for_backward({projected, conv_weight, conv_bias, dt_bias, a, d, norm, factors,
                                 inputs[Call::seq_idx], inputs[Call::before], inputs[Call::window],
-                                inputs[Call::state], p.dt, p.states, form.recompute_scan ? at::Tensor() : p.y,
-                                p.root});
+                                inputs[Call::state], p.dt, p.states, scan_again ? at::Tensor() : p.y, p.root,
+                                all ? p.xbc : at::Tensor(),
+                                all && out_proj.value.defined() ? out : at::Tensor()});
     keep_form(*context, form);
     context->saved_data["multiplied"] = out_proj.value.defined();
     context->saved_data["cut"] = group != nullptr;
@@ -288,7 +293,7 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     const variable_list saved = context->get_saved_variables();
     const SsdMixerForm form = kept_form(*context);
     const Call call{saved.data(), form};
-    Passed p{.xbc = {},
+    Passed p{.xbc = saved[Call::kInputs + 4],
              .dt = saved[Call::kInputs],
              .states = saved[Call::kInputs + 1],
              .y = saved[Call::kInputs + 2],
@@ -296,15 +301,16 @@ class SsdMixer : public torch::autograd::Function<SsdMixer> {
     const Weight out_proj = context->saved_data["multiplied"].toBool() ? kept_weight(*context) : Weight();
     Collectives* const group = context->saved_data["cut"].toBool() ? &kept_group(*context) : nullptr;
 
-    convolve(call, p, stream);
-    if (form.recompute_scan) Scan(call, p, true).run(call, p, nullptr, stream);
+    if (!p.xbc.defined()) convolve(call, p, stream);
+    if (form.recompute == MixerRecompute::scan) Scan(call, p, true).run(call, p, nullptr, stream);
     at::Tensor dout = grads[0].contiguous();
     if (out_proj.value.defined()) {
       const at::Tensor dproduct = dout.view({call.tokens(), -1});
       dout = at::empty({call.tokens(), call.inner()}, call.activations());
       multiply(dproduct, out_proj.value, dout);
-      const at::Tensor out = gate(call, p, stream).view({call.tokens(), -1});
-      add_weight_gradient(dproduct, out, out_proj);
+      const at::Tensor& kept = saved[Call::kInputs + 5];
+      const at::Tensor out = kept.defined() ? kept : gate(call, p, stream);
+      add_weight_gradient(dproduct, out.view({call.tokens(), -1}), out_proj);
     }
 
     // Rows as wide as projected's, so that token_lambda finds room behind them.

@@ -9,8 +9,8 @@
 //
 // Saved for the backward pass: projected, y and Δ of the scan, its states at chunk borders and the reciprocal
 // roots of the norm; where rows go on from elsewhere what entered. The convolution is computed again there,
-// and so is the gated norm's output when out_proj is part of the operation; with recompute_scan only
-// projected is kept, and the scan runs again as well.
+// and so is the gated norm's output when out_proj is part of the operation. With MixerRecompute::none these
+// two are kept as well; with `scan` only projected is, and the scan runs again too.
 
 #include "kernels/ssd_mixer/ssd_mixer.h"
 

@@ -2,6 +2,8 @@
 // one convolution, one gated norm (Mamba-2) or the plain gate (Mamba-1) and one output projection. y =
 // out_proj((1 − λ_init) · RMSNorm_subln(n_1 − λ n_2)), n_i the gated scans.
 
+#include <algorithm>
+
 #include "kernels/comm/tensor_axis.h"
 #include "kernels/linear/linear.h"
 #include "model/layers/difference.h"
@@ -171,11 +173,14 @@ class DiffScanKind final : public LayerKind {
     return mixer_layer_stages(config, branch_of(config), 2, branch_of(config).inner);
   }
 
-  /// Beside the mixer's: its gated output, the sum of both branches and the norm of that.
+  /// Beside the mixer's: its gated output, which is kept always, the sum of both branches and the norm of
+  /// that.
   LayerMemory memory(const ModelConfig& config, double bytes) const override {
     LayerMemory memory = mixer_kind(config.mixer).memory(config, branch_of(config), 2, bytes);
     const double more = 4 * bytes * static_cast<double>(branch_of(config).inner);
     memory.kept += more, memory.kept_without_scan += more;
+    memory.made_again -=
+        std::min(memory.made_again, 2 * bytes * static_cast<double>(branch_of(config).inner));
     return memory;
   }
 };

@@ -105,7 +105,9 @@ class Mamba2 final : public Mixer {
         .dt_min = std::max(0.0, config.dt_limit_min),
         .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
         .chunk = config.chunk_size,
-        .recompute_scan = config.recompute != "conv",
+        .recompute = config.recompute == "none"   ? kernels::MixerRecompute::none
+                     : config.recompute == "conv" ? kernels::MixerRecompute::conv
+                                                  : kernels::MixerRecompute::scan,
         .exact_states = config.state_dtype == "f32"};
     reach_.spans = split_spans(config, one, part);
     reach_.tensor = part.placement.tensor;
@@ -255,16 +257,17 @@ class Mamba2Kind final : public MixerKind {
     // Tiles of 64 x 64 above the diagonal of a chunk are skipped: of t x t tiles, t (t + 1) / 2 are computed.
     const double tiles = std::max(1.0, q / 64), causal = (tiles + 1) / (2 * tiles);
     const double taps = 2.0 * w.d_conv;
-    return {{"conv", taps * c, 3 * taps * c, 4 * c + 10 * h, 6 * c},
+    return {{"conv", taps * c, 3 * taps * c, 4 * c + 10 * h, 6 * c, /*made_again=*/true},
             {"ssd", causal * 2 * q * (gn + e) + 4 * n * e, causal * q * (6 * gn + 4 * e) + 8 * n * e,
              2 * c + 2 * e + 2 * n * e / q, 4 * c + 2 * e + 2 * n * e / q},
-            {"gated_norm", 0, 0, 6 * e, 10 * e}};
+            {"gated_norm", 0, 0, 6 * e, 10 * e, /*made_again=*/true}};
   }
 
-  // Kept: projected, Δ, the state before every 64 tokens with sums of the decay, y, the roots of the norm.
-  // Working: the convolution's output and its gradient, that of projected, y's and out's, the states', parts
-  // of Δ's. What the scan's kernels take for several heads or states (kernels/ssd/cuda/fast_shape.cuh) has
-  // sums and parts for each.
+  // Kept: projected, Δ, the state before every 64 tokens with sums of the decay, y, the roots of the norm;
+  // with `none` the convolution's output and the gate's as well, which otherwise are made again while it
+  // works. Working: the convolution's output and its gradient, that of projected, y's and out's, the states',
+  // parts of Δ's. What the scan's kernels take for several heads or states (kernels/ssd/cuda/fast_shape.cuh)
+  // has sums and parts for each.
   LayerMemory memory(const ModelConfig& config, const Branch& branch, int64_t branches,
                      double bytes) const override {
     const Widths w(config, branch, branches);
@@ -274,7 +277,8 @@ class Mamba2Kind final : public MixerKind {
     const double projected = bytes * static_cast<double>((w.rows() + 63) / 64 * 64);
     const double scan = 4 * h + states + decays + bytes * e + 4 * branches;
     const double ddt = 4 * h * (parts == 1 ? 1 : 1 + parts);
-    return {projected + scan, projected, bytes * (2 * w.channels() + 2 * e) + projected + states + ddt};
+    const double again = bytes * (w.channels() + e);
+    return {projected + scan, projected, 2 * again + projected + states + ddt, again};
   }
 
  private:

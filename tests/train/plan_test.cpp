@@ -90,6 +90,27 @@ TEST(PlanTest, OneGpuComesToWhatWasMeasured) {
   }
 }
 
+TEST(PlanTest, WhatIsNotMadeAgainIsKept) {
+  const auto plan = [](const char* name, const char* policy) {
+    PlanTask t = task(name, 16, 16, kH200);
+    t.model.recompute = policy;
+    return Planner(t).plan(1, 1, 1, 0);
+  };
+  const auto activations = [](const Plan& p) {
+    return std::ranges::find(p.memory.parts, std::string("kept activations"), &model::MemoryPart::name)
+        ->bytes;
+  };
+  const Plan none = plan("diffmamba2-370m", "none"), conv = plan("diffmamba2-370m", "conv");
+  // x, B and C of both branches behind the convolution, and the gated norm's output.
+  constexpr double kEach = 2 * (2 * (1024 + 2 * 128) + 2 * 1024);
+  EXPECT_DOUBLE_EQ(activations(none) - activations(conv), 16. * kLength * 48 * kEach);
+  EXPECT_GT(conv.time.total(), 1.04 * none.time.total());
+  EXPECT_GT(plan("diffmamba2-370m", "scan").time.total(), 1.04 * conv.time.total());
+  // Mamba-1 makes nothing again.
+  EXPECT_EQ(plan("diffmamba1-370m", "none").time.total(), plan("diffmamba1-370m", "conv").time.total());
+  EXPECT_EQ(plan("diffmamba1-370m", "none").memory.total(), plan("diffmamba1-370m", "conv").memory.total());
+}
+
 TEST(PlanTest, TwoGpusScaleAsWasMeasured) {
   // docs/ranks.md, likewise: within one and a half per cent of a step on H100s, where weights were all waited
   // for, within one on H200s, whose contention was chosen by these.

@@ -30,16 +30,22 @@ double share_of_walk(std::string_view stage) {
   return 0;
 }
 
-PassTime::Layer stage_time(const Cluster& cluster, const model::StageCost& stage) {
-  const double slower = (1 + cluster.other) / share_of_floor(cluster, stage.stage) * 1e-12;
-  return {slower * std::max(stage.forward_flops / cluster.tflops, stage.forward_bytes / cluster.terabytes),
-          slower * std::max(stage.backward_flops / cluster.tflops, stage.backward_bytes / cluster.terabytes)};
+/// The cluster's shares of the floor are those of a step that makes what it makes again by --recompute conv;
+/// `kept`: nothing is, and such a stage takes as much less as one pass of the three.
+PassTime::Layer stage_time(const Cluster& cluster, const model::StageCost& stage, bool kept = false) {
+  const double forward =
+                   std::max(stage.forward_flops / cluster.tflops, stage.forward_bytes / cluster.terabytes),
+               backward =
+                   std::max(stage.backward_flops / cluster.tflops, stage.backward_bytes / cluster.terabytes);
+  double slower = (1 + cluster.other) / share_of_floor(cluster, stage.stage) * 1e-12;
+  if (kept && stage.made_again) slower *= (forward + backward) / (2 * forward + backward);
+  return {slower * forward, slower * backward};
 }
 
 /// Whether the backward pass makes a stage of a layer once more, beyond what its share of the floor knows of.
 bool made_again(const model::ModelConfig& model, std::string_view stage, bool whole_layer) {
   if (whole_layer) return !stage.starts_with("residual") && stage != "out_proj";
-  return stage == "ssd" && model.recompute != "conv";
+  return stage == "ssd" && model.recompute != "conv" && model.recompute != "none";
 }
 
 }  // namespace
@@ -58,7 +64,7 @@ PassTime pass_time(const model::ModelConfig& model, const Cluster& cluster, doub
   for (const model::LayerCost& layer : cost.layers) {
     PassTime::Layer sum{0, 0};
     for (const model::StageCost& stage : layer.stages) {
-      const PassTime::Layer t = stage_time(cluster, stage);
+      const PassTime::Layer t = stage_time(cluster, stage, model.recompute == "none");
       const double part = stage.stage.starts_with("residual") ? stream : share;
       const double walk = cut ? share_of_walk(stage.stage) * t.forward : 0;
       sum.forward += part * (t.forward + walk);

@@ -77,7 +77,7 @@ Json Plan::json() const {
 
 Planner::Planner(PlanTask task) : task_(std::move(task)) {
   model::ModelConfig cheapest = task_.model;
-  cheapest.recompute = "conv";
+  cheapest.recompute = "none";
   alone_ = step_time_alone(cheapest, task_.cluster, task_.size);
 }
 
@@ -128,7 +128,7 @@ Plan Planner::plan(int64_t dp, int64_t cp, int64_t tp, int64_t shard) {
 void Planner::add_fitting(std::vector<Plan>& plans, const RankPlace& place) {
   const int64_t rows =
       std::min(task_.size.micro_batch, own_rows({.dp = place.dp, .dp_rank = place.dp - 1}, task_.size));
-  for (const char* policy : {"conv", "scan", "block"})
+  for (const char* policy : {"none", "conv", "scan", "block"})
     for (int64_t at_once = rows; at_once >= 1; at_once = at_once > 1 ? (at_once + 1) / 2 : 0) {
       model::ModelConfig model = task_.model;
       model.recompute = policy, model.recompute_layers = 0;

@@ -63,9 +63,10 @@ TEST(SsdMixerCuda, EqualsTheCpu) {
     for (const SsdMixerForm& f : {form(2, 64, 32, 1, 128), form(1, 128, 64, 1, 64), form(2, 32, 16, 2, 8),
                                   form(2, 256, 128, 2, 32), form(1, 128, 32, 2, 256)})
       for (const int64_t length : {1, 65, 200})
-        for (const bool recompute : {false, true}) {
+        for (const MixerRecompute recompute :
+             {MixerRecompute::none, MixerRecompute::conv, MixerRecompute::scan}) {
           SsdMixerForm used = f;
-          used.recompute_scan = recompute;
+          used.recompute = recompute;
           SCOPED_TRACE(name_of(f, dtype) + fmt::format(" L {}", length));
           const at::Tensor seq_idx = documents({{length / 2 + 1}, {length}}, length);
           expect_gpu_close(
@@ -83,9 +84,10 @@ TEST(SsdMixerCuda, RowsThatGoOnEqualTheCpu) {
            {at::kBFloat16, {6e-3, 2.5e-2}}, {at::kFloat, {1e-5, 2e-5}}})
     for (const SsdMixerForm& f : {form(2, 64, 32, 1, 128), form(2, 32, 16, 2, 8)})
       for (const auto& [length, cut] : {std::pair<int64_t, int64_t>{130, 65}, {200, 2}, {66, 64}, {1600, 3}})
-        for (const bool recompute : {false, true}) {
+        for (const MixerRecompute recompute :
+             {MixerRecompute::none, MixerRecompute::conv, MixerRecompute::scan}) {
           SsdMixerForm used = f;
-          used.recompute_scan = recompute;
+          used.recompute = recompute;
           SCOPED_TRACE(name_of(f, dtype) + fmt::format(" L {} cut at {}", length, cut));
           const at::Tensor seq_idx = documents({{cut}, {length}}, length);
           expect_gpu_close(fmt::format("ssd_mixer in halves {}", short_name(dtype)),

@@ -67,7 +67,7 @@ TEST(RecomputeCuda, ChangesNoBit) {
       const Parameters parameters = random_parameters(config, at::kFloat);
       const Parameters expected = gradients(config, parameters, activations, false);
       for (const auto& [policy, layers] :
-           std::vector<std::pair<std::string, int64_t>>{{"scan", 0}, {"block", 2}, {"block", 0}})
+           std::vector<std::pair<std::string, int64_t>>{{"none", 0}, {"scan", 0}, {"block", 2}, {"block", 0}})
         for (const bool record : {false, true}) {
           config.recompute = policy, config.recompute_layers = layers;
           for (const auto& [name, gradient] : gradients(config, parameters, activations, record)) {

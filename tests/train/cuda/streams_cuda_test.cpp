@@ -138,7 +138,7 @@ TEST(StreamsCuda, RecordingAndRecomputingChangeNoBit) {
       const Parameters parameters = model::random_parameters(config, at::kFloat);
       Streams plain(config, model::on_gpu(parameters, true), activations, /*record=*/false);
       const std::vector<double> nats = plain.run();
-      for (const char* policy : {"conv", "scan", "block"}) {
+      for (const char* policy : {"none", "conv", "scan", "block"}) {
         config.recompute = policy;
         const std::string what = fmt::format("{} {} {}", mixer, at::toString(activations), policy);
         Streams recorded(config, model::on_gpu(parameters, true), activations);
