@@ -2,9 +2,8 @@
 //
 //   ssd_cuda_check            every case; exit code 0 if all pass, 77 where there is no GPU
 //   ssd_cuda_check --quick    the short cases only, for compute-sanitizer
-//   ssd_cuda_check --drift    the state after 64 Ki and 1 Mi tokens; some 20 GB on the host, minutes of 8
-//   cores ssd_cuda_check --time     times instead, as JSON lines; --time widths: of the shapes that the fast
-//   path
+//   ssd_cuda_check --drift    the state after 64 Ki and 1 Mi tokens; 20 GB on the host, two minutes
+//   ssd_cuda_check --time     times instead, as JSON lines; --time widths: of the shapes that the fast path
 //                             makes of several heads or slices, or fills up, and without the plain kernels
 
 #include <algorithm>

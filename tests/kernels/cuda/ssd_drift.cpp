@@ -1,5 +1,6 @@
 #include "tests/kernels/cuda/ssd_drift.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -11,9 +12,11 @@ namespace {
 using kernels::cuda::SsdPath;
 
 constexpr int64_t kEnd = 1024;  // tokens that the errors at the end are of
-// What one result may be off, however long the row: as far as Triton's kernels are after 1,024 tokens, 1.5
-// times.
-constexpr double kBar = 1.5 * 1.95e-3;
+// What a result may be off, however long the row: as three roundings to bfloat16, 1.66e-3 each, of the
+// states' inputs, of the states and of what is made of them, and a tenth more. The plain kernels multiply a
+// state by a factor near one at every token, which float32 holds to 3e-8.
+constexpr double kRoundings = 1.1 * 1.73 * 1.66e-3;
+constexpr double kFactor = 3e-8;
 
 /// Relative L2 distance over elements [begin, end).
 double distance(const std::vector<float>& got, const std::vector<double>& truth, size_t begin, size_t end) {
@@ -24,8 +27,6 @@ double distance(const std::vector<float>& got, const std::vector<double>& truth,
   }
   return std::sqrt(difference / norm);
 }
-
-bool accepted(double error) { return error <= kBar; }
 
 }  // namespace
 
@@ -58,7 +59,9 @@ bool report_drift(cudaStream_t stream) {
                      dstate =
                          distance(got.dinitial_state, truth.dinitial_state, 0, got.dinitial_state.size()),
                      dx = distance(got.dx, truth.dx, 0, end);
-        const bool one = accepted(state) && accepted(y) && accepted(dstate) && accepted(dx);
+        const double bar =
+            path == SsdPath::kFast ? kRoundings : std::max(kRoundings, kFactor * double(shape.length));
+        const bool one = std::max({state, y, dstate, dx}) <= bar;
         good = good && one;
         std::printf(
             "%s, %ld tokens, states kept in %s: final state %.2e, last y %.2e, dS0 %.2e, first dx %.2e%s\n",
