@@ -39,8 +39,7 @@ struct PlanOptions {
     v("tokens_per_gpu", self.tokens_per_gpu,
       "tokens of a step for each GPU, so that the batch grows with them; 0: --global-batch rows for all",
       Range{0, 1e12});
-    v("as_given", self.as_given,
-      "plan the one layout, micro-batch and recompute policy of the options instead of the best");
+    v("as_given", self.as_given, "plan the one layout and micro-batch of the options instead of the best");
     v("alternatives", self.alternatives, "layouts to show beside the best of each number", Range{0, 1000});
     v("json", self.json, "print JSON");
     v("sensitivity", self.sensitivity,

@@ -2,6 +2,7 @@
 // What a model is: everything that determines its function and its parameters, and nothing about layout or
 // speed.
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -43,7 +44,7 @@ struct ModelConfig {
   double dropout = 0;            // of what each block adds to the residual stream
   double embedding_dropout = 0;  // of the embedded tokens
   double head_dropout = 0;       // of what the head reads
-  std::string recompute = "conv";
+  std::string recompute = "auto";
   int64_t recompute_layers = 0;
   std::string residual_dtype = "f32";  // f32 | bf16, of the residual stream where activations are bf16
   std::string state_dtype = "bf16";    // bf16 | f32, of the scan's states that a GPU keeps
@@ -93,8 +94,9 @@ struct ModelConfig {
     v("recompute", self.recompute,
       "what the backward pass computes again instead of keeping it: on a GPU, of Mamba-2, none (most "
       "memory, least time), conv (convolution and gate) or scan (the scan as well); block (all of a "
-      "layer but its output: least memory, most time)",
-      Choices{{"none", "conv", "scan", "block"}}, Affects::speed);
+      "layer but its output: least memory, most time); auto: the fastest of these that is predicted to fit "
+      "into the GPU's memory (train, bench step and plan; elsewhere conv)",
+      Choices{{"auto", "none", "conv", "scan", "block"}}, Affects::speed);
     v("recompute_layers", self.recompute_layers,
       "layers, from the first, that --recompute block is for, the others keeping what scan keeps; 0: all",
       Range{0, 4096}, Affects::speed);
@@ -112,6 +114,14 @@ struct ModelConfig {
     v("dt_limit_max", self.dt_limit_max, "upper clamp of the step size; 0: none", Range{0, 1e6});
   }
 };
+
+/// What ModelConfig::recompute may be but auto, from the fastest to the one that needs least memory.
+constexpr std::array<const char*, 4> kRecomputePolicies = {"none", "conv", "scan", "block"};
+/// Of a mixer, where the policy is one of these; auto, until somebody has chosen, is conv.
+inline bool keeps_everything(const ModelConfig& config) { return config.recompute == "none"; }
+inline bool scans_again(const ModelConfig& config) {
+  return config.recompute == "scan" || config.recompute == "block";
+}
 
 /// The names that `preset` takes, in the order of the docs.
 std::vector<std::string> preset_names();

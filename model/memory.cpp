@@ -71,9 +71,9 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   double kept = 0, working = 0;
   for (int64_t i = 0; i < count; ++i) {
     const LayerMemory layer = layer_kind(letters[static_cast<size_t>(i)]).memory(config, e);
-    const double mixer = config.recompute == "none"   ? layer.kept + layer.made_again
-                         : config.recompute == "conv" ? layer.kept
-                                                      : layer.kept_without_scan;
+    const double mixer = keeps_everything(config) ? layer.kept + layer.made_again
+                         : scans_again(config)    ? layer.kept_without_scan
+                                                  : layer.kept;
     const double all = input + part.share * mixer;
     // Gradients of the stream, and of the layer's output before it is dealt out.
     double now = own * h + e * d + part.share * (layer.working + layer.kept - mixer);
@@ -95,11 +95,21 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   return need;
 }
 
+std::string fitting_recompute(const ModelConfig& config,
+                              const std::function<double(const ModelConfig&)>& need, double bytes) {
+  ModelConfig changed = config;
+  for (const char* policy : kRecomputePolicies) {
+    changed.recompute = policy;
+    if (need(changed) <= bytes) break;
+  }
+  return changed.recompute;
+}
+
 std::string fitting_options(const ModelConfig& config, int64_t rows,
                             const std::function<double(const ModelConfig&, int64_t)>& need, double bytes,
                             const std::string& rows_option) {
   for (int64_t fewer = rows; fewer >= 1; fewer = fewer > 1 ? (fewer + 1) / 2 : 0)
-    for (const char* policy : {"none", "conv", "scan", "block"}) {
+    for (const char* policy : kRecomputePolicies) {
       ModelConfig changed = config;
       changed.recompute = policy, changed.recompute_layers = 0;
       if (need(changed, fewer) > bytes) continue;

@@ -16,6 +16,7 @@ namespace {
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 constexpr double kUsable =
     0.95;  // of the card: the driver, cuBLAS and the allocator's rounding take the rest
+constexpr double kOfItsOwnAccord = 0.9;  // where nobody has asked for a policy; evaluations need a little too
 
 double card_bytes() { return static_cast<double>(kernels::cuda_devices().at(0).memory_bytes); }
 
@@ -38,6 +39,19 @@ std::string advice(const GpuMemoryPlan& plan) {
 }
 
 }  // namespace
+
+std::string chosen_recompute(const GpuMemoryPlan& plan, Collectives& all) {
+  if (plan.model.recompute != "auto") return plan.model.recompute;
+  const auto need = [&](const model::ModelConfig& changed) {
+    return need_of(plan, changed, plan.size.micro_batch).total();
+  };
+  const std::string mine = model::fitting_recompute(plan.model, need, kOfItsOwnAccord * card_bytes());
+  const auto place = std::ranges::find(model::kRecomputePolicies, mine) - model::kRecomputePolicies.begin();
+  const std::string chosen =
+      model::kRecomputePolicies.at(static_cast<size_t>(all.all_max(static_cast<int64_t>(place))));
+  log_info("--recompute auto: {}", chosen);
+  return chosen;
+}
 
 void announce_memory(const GpuMemoryPlan& plan) {
   const model::MemoryNeed need = need_of(plan);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "core/collectives.h"
 #include "model/config.h"
 #include "train/plan/step_traffic.h"
 
@@ -16,6 +17,10 @@ struct GpuMemoryPlan {
   StepSize size;
   std::string rows_option;  // names the rows at once to the user
 };
+
+/// The model's policy of recompute; in place of auto the fastest that is predicted to fit, with room for what
+/// a run does beside its steps, on every rank of `all`, which call it together. Logged.
+std::string chosen_recompute(const GpuMemoryPlan& plan, Collectives& all);
 
 /// Logs the predicted need beside the card's memory, as a warning where that is less.
 void announce_memory(const GpuMemoryPlan& plan);

@@ -403,7 +403,8 @@ ExitCode train(const RunConfig& config, const Groups& groups) {
   if (config.train.dry_run) return dry_run(config, groups), ExitCode::ok;
   if (config.train.device != "cuda") return Trainer(config, groups).run();
   const bool bf16 = activation_type(config.train) == at::kBFloat16;
-  const GpuMemoryPlan plan{config.model,
+  RunConfig chosen = config;
+  const GpuMemoryPlan plan{chosen.model,
                            RankPlace::of(groups),
                            {.rows = config.train.global_batch,
                             .length = config.train.length,
@@ -413,9 +414,10 @@ ExitCode train(const RunConfig& config, const Groups& groups) {
                             .streams = config.data.order == "streams",
                             .zero = config.layout.zero},
                            "micro-batch"};
+  chosen.model.recompute = chosen_recompute(plan, groups.all);
   announce_memory(plan);
   ExitCode code = ExitCode::internal;
-  with_memory_advice(plan, [&] { code = Trainer(config, groups).run(); });
+  with_memory_advice(plan, [&] { code = Trainer(chosen, groups).run(); });
   return code;
 }
 

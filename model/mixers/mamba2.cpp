@@ -105,9 +105,9 @@ class Mamba2 final : public Mixer {
         .dt_min = std::max(0.0, config.dt_limit_min),
         .dt_max = config.dt_limit_max > 0 ? config.dt_limit_max : std::numeric_limits<double>::infinity(),
         .chunk = config.chunk_size,
-        .recompute = config.recompute == "none"   ? kernels::MixerRecompute::none
-                     : config.recompute == "conv" ? kernels::MixerRecompute::conv
-                                                  : kernels::MixerRecompute::scan,
+        .recompute = keeps_everything(config) ? kernels::MixerRecompute::none
+                     : scans_again(config)    ? kernels::MixerRecompute::scan
+                                              : kernels::MixerRecompute::conv,
         .exact_states = config.state_dtype == "f32"};
     reach_.spans = split_spans(config, one, part);
     reach_.tensor = part.placement.tensor;

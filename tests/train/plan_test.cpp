@@ -37,7 +37,9 @@ PlanTask task(const std::string& name, int64_t rows, int64_t micro_batch, std::s
 /// Weak scaling over the data axis with so many rows a GPU.
 Plan data_parallel_plan(const std::string& name, int64_t gpus, int64_t rows, int64_t micro_batch,
                         int64_t shard = 0, std::string_view cluster = kH100) {
-  return Planner(task(name, gpus * rows, micro_batch, cluster)).plan(gpus, 1, 1, shard);
+  PlanTask t = task(name, gpus * rows, micro_batch, cluster);
+  t.model.recompute = "conv";  // as was measured
+  return Planner(t).plan(gpus, 1, 1, shard);
 }
 
 /// Of the states and windows of one row: H P N numbers of four bytes and (W - 1) (E + 2 G N) of two, in
@@ -100,6 +102,9 @@ TEST(PlanTest, WhatIsNotMadeAgainIsKept) {
     return std::ranges::find(p.memory.parts, std::string("kept activations"), &model::MemoryPart::name)
         ->bytes;
   };
+  // docs/performance.md, means of two H200s.
+  EXPECT_NEAR(plan("diffmamba2-130m", "none").tokens_per_second() / 416.6e3, 1, 0.05);
+  EXPECT_NEAR(plan("diffmamba2-370m", "none").tokens_per_second() / 159.8e3, 1, 0.05);
   const Plan none = plan("diffmamba2-370m", "none"), conv = plan("diffmamba2-370m", "conv");
   // x, B and C of both branches behind the convolution, and the gated norm's output.
   constexpr double kEach = 2 * (2 * (1024 + 2 * 128) + 2 * 1024);
@@ -109,6 +114,23 @@ TEST(PlanTest, WhatIsNotMadeAgainIsKept) {
   // Mamba-1 makes nothing again.
   EXPECT_EQ(plan("diffmamba1-370m", "none").time.total(), plan("diffmamba1-370m", "conv").time.total());
   EXPECT_EQ(plan("diffmamba1-370m", "none").memory.total(), plan("diffmamba1-370m", "conv").memory.total());
+}
+
+TEST(PlanTest, AutoIsTheFastestPolicyThatFits) {
+  const auto plan = [](const char* policy, double bytes) {
+    PlanTask t = task("diffmamba2-370m", 16, 16, kH200);
+    t.model.recompute = policy;
+    t.cluster.memory_gib = bytes / (t.cluster.memory_usable * (1 << 30));
+    return Planner(t).plan(1, 1, 1, 0);
+  };
+  for (const char* policy : model::kRecomputePolicies) {
+    const Plan given = plan(policy, 1e15);
+    const double need = given.memory.total();
+    EXPECT_EQ(plan("auto", 1.001 * need).model.recompute, policy);
+    EXPECT_EQ(plan("auto", 1.001 * need).time.total(), given.time.total());
+    EXPECT_NE(plan("auto", 0.999 * need).fits, policy == std::string("block")) << policy;
+  }
+  EXPECT_EQ(plan("auto", 1e9).model.recompute, "block");
 }
 
 TEST(PlanTest, TwoGpusScaleAsWasMeasured) {
@@ -162,7 +184,9 @@ TEST(PlanTest, TheStateIsCutAndTheRestIsNot) {
   for (const char* name : {"weights", "gradients", "kept activations", "working memory"})
     EXPECT_DOUBLE_EQ(part(four, name), part(one, name)) << name;
   // Two tensor ranks have a branch each and half of the vocabulary.
-  const Plan two = Planner(task("diffmamba2-370m", 4, 4)).plan(1, 1, 2, 0);
+  PlanTask cut = task("diffmamba2-370m", 4, 4);
+  cut.model.recompute = one.model.recompute;
+  const Plan two = Planner(cut).plan(1, 1, 2, 0);
   EXPECT_NEAR(part(two, "weights") / part(one, "weights"), 0.5, 1e-3);
   EXPECT_LT(part(two, "kept activations"), 0.6 * part(one, "kept activations"));
 }

@@ -57,6 +57,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   const BenchRates rates = bench_rates(config, result.device);
   result.missing = rates.missing;
   result.parameters = model::parameter_count(model_config);
+  result.recompute = model_config.recompute;
 
   const StepSize size = size_of(config, groups);
   result.memory =
@@ -147,15 +148,18 @@ StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBen
                            const Groups& groups) {
   model::validate(model_config);
   if (config.device != "cuda") return measured(model_config, config, groups);
-  const GpuMemoryPlan plan{model_config, RankPlace::of(groups), size_of(config, groups), "micro-rows"};
+  model::ModelConfig chosen = model_config;
+  const GpuMemoryPlan plan{chosen, RankPlace::of(groups), size_of(config, groups), "micro-rows"};
+  chosen.recompute = chosen_recompute(plan, groups.all);
   StepBenchResult result;
-  with_memory_advice(plan, [&] { result = measured(model_config, config, groups); });
+  with_memory_advice(plan, [&] { result = measured(chosen, config, groups); });
   return result;
 }
 
 Json StepBenchResult::json() const {
   Json json{{"device", device},
             {"parameters", parameters},
+            {"recompute", recompute},
             {"median_ms", median_ms},
             {"p10_ms", p10_ms},
             {"p90_ms", p90_ms},

@@ -45,7 +45,7 @@ PassTime::Layer stage_time(const Cluster& cluster, const model::StageCost& stage
 /// Whether the backward pass makes a stage of a layer once more, beyond what its share of the floor knows of.
 bool made_again(const model::ModelConfig& model, std::string_view stage, bool whole_layer) {
   if (whole_layer) return !stage.starts_with("residual") && stage != "out_proj";
-  return stage == "ssd" && model.recompute != "conv" && model.recompute != "none";
+  return stage == "ssd" && scans_again(model);
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ PassTime pass_time(const model::ModelConfig& model, const Cluster& cluster, doub
   for (const model::LayerCost& layer : cost.layers) {
     PassTime::Layer sum{0, 0};
     for (const model::StageCost& stage : layer.stages) {
-      const PassTime::Layer t = stage_time(cluster, stage, model.recompute == "none");
+      const PassTime::Layer t = stage_time(cluster, stage, keeps_everything(model));
       const double part = stage.stage.starts_with("residual") ? stream : share;
       const double walk = cut ? share_of_walk(stage.stage) * t.forward : 0;
       sum.forward += part * (t.forward + walk);

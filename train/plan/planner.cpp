@@ -19,6 +19,9 @@ Json count_json(const Traffic& traffic) {
   return json;
 }
 
+/// Over fewer tokens than these a pass does not fill a GPU: rather a slower policy than that.
+constexpr int64_t kFullPass = 16384;
+
 /// Numbers that divide `number`, ascending.
 std::vector<int64_t> divisors_of(int64_t number) {
   std::vector<int64_t> all;
@@ -121,24 +124,34 @@ Plan Planner::plan(int64_t dp, int64_t cp, int64_t tp, int64_t shard) {
   const int64_t replicas = dp * cp;
   DM_REQUIRE(shard == 0 || replicas % shard == 0, ExitCode::usage,
              "--dp-shard {} does not divide the {} ranks of dp x cp", shard, replicas);
-  return made({.dp = dp, .cp = cp, .tp = tp, .shard = shard == 0 ? replicas : shard}, task_.model,
-              task_.size);
+  const RankPlace layout{.dp = dp, .cp = cp, .tp = tp, .shard = shard == 0 ? replicas : shard};
+  model::ModelConfig model = task_.model;
+  if (model.recompute == "auto")
+    model.recompute = model::fitting_recompute(
+        model,
+        [&](const model::ModelConfig& changed) { return made(layout, changed, task_.size).memory.total(); },
+        task_.cluster.usable_bytes());
+  return made(layout, model, task_.size);
 }
 
 void Planner::add_fitting(std::vector<Plan>& plans, const RankPlace& place) {
   const int64_t rows =
       std::min(task_.size.micro_batch, own_rows({.dp = place.dp, .dp_rank = place.dp - 1}, task_.size));
-  for (const char* policy : {"none", "conv", "scan", "block"})
-    for (int64_t at_once = rows; at_once >= 1; at_once = at_once > 1 ? (at_once + 1) / 2 : 0) {
-      model::ModelConfig model = task_.model;
-      model.recompute = policy, model.recompute_layers = 0;
-      StepSize size = task_.size;
-      size.micro_batch = at_once;
-      Plan plan = made(place, model, size);
-      if (!plan.fits) continue;
-      plans.push_back(std::move(plan));
-      return;
-    }
+  const bool any = task_.model.recompute == "auto";
+  for (const bool full : {true, false})
+    for (const std::string policy : model::kRecomputePolicies)
+      for (int64_t at_once = rows; at_once >= 1; at_once = at_once > 1 ? (at_once + 1) / 2 : 0) {
+        if (!any && policy != task_.model.recompute) continue;
+        if (full && at_once < rows && at_once * task_.size.length / place.cp < kFullPass) break;
+        model::ModelConfig model = task_.model;
+        if (any) model.recompute = policy, model.recompute_layers = 0;
+        StepSize size = task_.size;
+        size.micro_batch = at_once;
+        Plan plan = made(place, model, size);
+        if (!plan.fits) continue;
+        plans.push_back(std::move(plan));
+        return;
+      }
 }
 
 std::vector<Plan> Planner::best(int64_t gpus) {

@@ -21,7 +21,7 @@ struct PlanTask {
 };
 
 struct Plan {
-  model::ModelConfig model;  // with its recompute policy
+  model::ModelConfig model;  // with a recompute policy, never auto
   StepSize size;             // with its micro-batch
   RankPlace place;           // of the busiest rank
   model::MemoryNeed memory;
@@ -46,11 +46,11 @@ class Planner {
  public:
   explicit Planner(PlanTask task);
 
-  /// Of a layout and policy as they are given; refuses (ExitCode::usage) what cannot be, as training would.
-  /// `shard` 0: all of dp x cp.
+  /// Of a layout as it is given, and the policy, where it is not auto; refuses (ExitCode::usage) what cannot
+  /// be, as training would. `shard` 0: all of dp x cp.
   Plan plan(int64_t dp, int64_t cp, int64_t tp, int64_t shard);
-  /// All legal layouts of so many GPUs that fit, each with the largest micro-batch and the cheapest policy
-  /// that let it; the fastest first. Empty where none fits.
+  /// All legal layouts of so many GPUs that fit, each with the fastest policy (the task's, where it is not
+  /// auto) and the largest micro-batch that let it; the fastest first. Empty where none fits.
   std::vector<Plan> best(int64_t gpus);
 
  private:
