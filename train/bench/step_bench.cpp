@@ -57,7 +57,7 @@ StepBenchResult measured(const model::ModelConfig& model_config, const StepBench
   const BenchRates rates = bench_rates(config, result.device);
   result.missing = rates.missing;
   result.parameters = model::parameter_count(model_config);
-  result.recompute = model_config.recompute;
+  if (gpu) result.recompute = model_config.recompute;
 
   const StepSize size = size_of(config, groups);
   result.memory =
@@ -159,7 +159,6 @@ StepBenchResult bench_step(const model::ModelConfig& model_config, const StepBen
 Json StepBenchResult::json() const {
   Json json{{"device", device},
             {"parameters", parameters},
-            {"recompute", recompute},
             {"median_ms", median_ms},
             {"p10_ms", p10_ms},
             {"p90_ms", p90_ms},
@@ -178,6 +177,7 @@ Json StepBenchResult::json() const {
             {"loss", loss}};
   if (floor_tokens_per_second > 0)
     json["floor_tokens_per_second"] = floor_tokens_per_second, json["share_of_floor"] = share_of_floor;
+  if (!recompute.empty()) json["recompute"] = recompute;
   if (mfu > 0) json["mfu_6n"] = mfu_6n, json["mfu"] = mfu;
   if (!missing.empty()) json["missing"] = missing;
   for (const model::MemoryPart& part : memory.parts)

@@ -57,7 +57,7 @@ bool for_gpu(const StepBenchConfig& config);
 struct StepBenchResult {
   std::string device;
   int64_t parameters = 0;
-  std::string recompute;  // the policy that was used
+  std::string recompute;  // the policy on a GPU
   double median_ms = 0, p10_ms = 0, p90_ms = 0;
   double tokens_per_second = 0;
   double floor_tokens_per_second = 0;  // 0: not known, as all shares, and `missing` says why
