@@ -95,16 +95,6 @@ MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int6
   return need;
 }
 
-std::string fitting_recompute(const ModelConfig& config,
-                              const std::function<double(const ModelConfig&)>& need, double bytes) {
-  ModelConfig changed = config;
-  for (const char* policy : kRecomputePolicies) {
-    changed.recompute = policy;
-    if (need(changed) <= bytes) break;
-  }
-  return changed.recompute;
-}
-
 std::string fitting_options(const ModelConfig& config, int64_t rows,
                             const std::function<double(const ModelConfig&, int64_t)>& need, double bytes,
                             const std::string& rows_option) {

@@ -38,10 +38,6 @@ struct HeldPart {
 MemoryNeed training_memory(const ModelConfig& config, const HeldPart& part, int64_t rows, int64_t length,
                            int64_t activation_bytes);
 
-/// The first of kRecomputePolicies with which `need` gives at most `bytes`; the last where none does.
-std::string fitting_recompute(const ModelConfig& config,
-                              const std::function<double(const ModelConfig&)>& need, double bytes);
-
 /// The first of the changes that cost the least speed with which `bytes` are enough: "--recompute scan",
 /// "--recompute block", "--micro-batch 4 --recompute block"; says so when even one row is too much.
 /// `need(changed, rows)` are the bytes of a step over so many rows at once, whose option `rows_option` names.

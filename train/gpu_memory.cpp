@@ -42,13 +42,15 @@ std::string advice(const GpuMemoryPlan& plan) {
 
 std::string chosen_recompute(const GpuMemoryPlan& plan, Collectives& all) {
   if (plan.model.recompute != "auto") return plan.model.recompute;
-  const auto need = [&](const model::ModelConfig& changed) {
-    return need_of(plan, changed, plan.size.micro_batch).total();
+  const auto fits = [&](const char* policy) {
+    model::ModelConfig changed = plan.model;
+    changed.recompute = policy;
+    return need_of(plan, changed, plan.size.micro_batch).total() <= kOfItsOwnAccord * card_bytes();
   };
-  const std::string mine = model::fitting_recompute(plan.model, need, kOfItsOwnAccord * card_bytes());
-  const auto place = std::ranges::find(model::kRecomputePolicies, mine) - model::kRecomputePolicies.begin();
-  const std::string chosen =
-      model::kRecomputePolicies.at(static_cast<size_t>(all.all_max(static_cast<int64_t>(place))));
+  const auto& policies = model::kRecomputePolicies;
+  size_t mine = 0;
+  while (mine + 1 < policies.size() && !fits(policies[mine])) ++mine;
+  const std::string chosen = policies.at(static_cast<size_t>(all.all_max(static_cast<int64_t>(mine))));
   log_info("--recompute auto: {}", chosen);
   return chosen;
 }

@@ -133,6 +133,30 @@ TEST(PlanTest, AutoIsTheFastestPolicyThatFits) {
   EXPECT_EQ(plan("auto", 1e9).model.recompute, "block");
 }
 
+TEST(PlanTest, ASlowerPolicyComesBeforePassesThatDoNotFillAGpu) {
+  PlanTask t = task("diffmamba2-370m", 16, 16, kH200);
+  const auto need = [&](const char* policy, int64_t rows) {
+    PlanTask given = t;
+    given.model.recompute = policy, given.size.micro_batch = rows;
+    return Planner(given).plan(1, 1, 1, 0).memory.total();
+  };
+  const auto best = [&](double bytes) {
+    t.cluster.memory_gib = 1.001 * bytes / (t.cluster.memory_usable * (1 << 30));
+    const std::vector<Plan> plans = Planner(t).best(1);
+    return plans.empty() ? "nothing"
+                         : fmt::format("{} {}", plans[0].model.recompute, plans[0].size.micro_batch);
+  };
+  EXPECT_EQ(best(need("none", 16)), "none 16");
+  EXPECT_EQ(best(need("none", 8)), "none 8");  // 16,384 tokens
+  ASSERT_GT(need("scan", 8), need("none", 2));
+  EXPECT_EQ(best(need("scan", 8)), "scan 8");
+  ASSERT_GT(need("none", 1), need("block", 1));
+  EXPECT_EQ(best(need("none", 1)), "none 1");  // nothing fits over more
+  EXPECT_EQ(best(1e9), "nothing");
+  t.model.recompute = "scan";
+  EXPECT_EQ(best(need("none", 16)), "scan 16");  // as was asked for
+}
+
 TEST(PlanTest, TwoGpusScaleAsWasMeasured) {
   // docs/ranks.md, likewise: within one and a half per cent of a step on H100s, where weights were all waited
   // for, within one on H200s, whose contention was chosen by these.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "core/error.h"
 #include "model/placement.h"
@@ -125,33 +124,42 @@ Plan Planner::plan(int64_t dp, int64_t cp, int64_t tp, int64_t shard) {
   DM_REQUIRE(shard == 0 || replicas % shard == 0, ExitCode::usage,
              "--dp-shard {} does not divide the {} ranks of dp x cp", shard, replicas);
   const RankPlace layout{.dp = dp, .cp = cp, .tp = tp, .shard = shard == 0 ? replicas : shard};
-  model::ModelConfig model = task_.model;
-  if (model.recompute == "auto")
-    model.recompute = model::fitting_recompute(
-        model,
-        [&](const model::ModelConfig& changed) { return made(layout, changed, task_.size).memory.total(); },
-        task_.cluster.usable_bytes());
-  return made(layout, model, task_.size);
+  std::optional<Plan> plan;
+  for (const model::ModelConfig& model : candidates())
+    if (plan = made(layout, model, task_.size); plan->fits) break;
+  return *std::move(plan);
+}
+
+std::vector<model::ModelConfig> Planner::candidates() const {
+  if (task_.model.recompute != "auto") return {task_.model};
+  std::vector<model::ModelConfig> all;
+  for (const char* policy : model::kRecomputePolicies) {
+    all.push_back(task_.model);
+    all.back().recompute = policy;
+  }
+  return all;
+}
+
+std::optional<Plan> Planner::fitting(const RankPlace& place, int64_t least_tokens) {
+  const int64_t rows =
+      std::min(task_.size.micro_batch, own_rows({.dp = place.dp, .dp_rank = place.dp - 1}, task_.size));
+  for (model::ModelConfig model : candidates()) {
+    if (task_.model.recompute == "auto") model.recompute_layers = 0;
+    for (int64_t at_once = rows; at_once >= 1; at_once = at_once > 1 ? (at_once + 1) / 2 : 0) {
+      if (at_once < rows && at_once * task_.size.length / place.cp < least_tokens) break;
+      StepSize size = task_.size;
+      size.micro_batch = at_once;
+      Plan plan = made(place, model, size);
+      if (plan.fits) return plan;
+    }
+  }
+  return std::nullopt;
 }
 
 void Planner::add_fitting(std::vector<Plan>& plans, const RankPlace& place) {
-  const int64_t rows =
-      std::min(task_.size.micro_batch, own_rows({.dp = place.dp, .dp_rank = place.dp - 1}, task_.size));
-  const bool any = task_.model.recompute == "auto";
-  for (const bool full : {true, false})
-    for (const std::string policy : model::kRecomputePolicies)
-      for (int64_t at_once = rows; at_once >= 1; at_once = at_once > 1 ? (at_once + 1) / 2 : 0) {
-        if (!any && policy != task_.model.recompute) continue;
-        if (full && at_once < rows && at_once * task_.size.length / place.cp < kFullPass) break;
-        model::ModelConfig model = task_.model;
-        if (any) model.recompute = policy, model.recompute_layers = 0;
-        StepSize size = task_.size;
-        size.micro_batch = at_once;
-        Plan plan = made(place, model, size);
-        if (!plan.fits) continue;
-        plans.push_back(std::move(plan));
-        return;
-      }
+  std::optional<Plan> plan = fitting(place, kFullPass);
+  if (!plan) plan = fitting(place, 0);
+  if (plan) plans.push_back(*std::move(plan));
 }
 
 std::vector<Plan> Planner::best(int64_t gpus) {

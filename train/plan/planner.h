@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,11 @@ class Planner {
  private:
   const RankParameters& parameters(int64_t tp);
   Plan made(const RankPlace& place, const model::ModelConfig& model, const StepSize& size);
+  /// The task's model with each policy that it leaves open, the fastest first.
+  std::vector<model::ModelConfig> candidates() const;
+  /// Of the candidates the first that fits, with as many rows at once as let it: all of the rank's, or so
+  /// many that they have `least_tokens`.
+  std::optional<Plan> fitting(const RankPlace& place, int64_t least_tokens);
   void add_fitting(std::vector<Plan>& plans, const RankPlace& place);
 
   PlanTask task_;

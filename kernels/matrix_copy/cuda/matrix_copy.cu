@@ -12,14 +12,16 @@ constexpr int kBlockPacks = kThreads * kEach;  // of one matrix
 
 struct Launch {
   MatrixCopies copies;
-  int32_t first_block[kMostCopies + 1];  // of each matrix, and behind the last
+  int32_t first_block[kMostCopies];  // of each matrix
 };
 static_assert(sizeof(Launch) <= 4096, "a kernel's parameters");
+constexpr int kFirstStep = 64;  // of the search for a block's matrix
+static_assert(kMostCopies <= 2 * kFirstStep);
 
 __global__ void __launch_bounds__(kThreads) copy_matrices_kernel(const __grid_constant__ Launch launch) {
   const auto block = static_cast<int32_t>(blockIdx.x);
   int which = 0;  // the last matrix that begins here or before
-  for (int step = 64; step > 0; step /= 2)
+  for (int step = kFirstStep; step > 0; step /= 2)
     if (which + step < launch.copies.count && launch.first_block[which + step] <= block) which += step;
   const MatrixCopyRange& range = launch.copies.of[which];
   const int32_t begin = (block - launch.first_block[which]) * kBlockPacks + static_cast<int32_t>(threadIdx.x);

@@ -19,7 +19,7 @@ TEST(GpuMemory, AutoIsTheFastestPolicyThatLeavesATenthOfTheCard) {
   ASSERT_EQ(config.recompute, "auto");
   const RankParameters parameters(config, 1, 0);
   std::set<std::string> seen;
-  for (int64_t rows = 1; !seen.contains("block"); rows += rows / 8 + 1) {
+  for (int64_t rows = 1; !seen.contains("block"); rows += rows / 32 + 1) {
     const StepSize size{.rows = rows, .length = 2048, .micro_batch = rows, .activations = DType::bf16};
     const std::string chosen = chosen_recompute({config, {}, size, "micro-batch"}, *alone);
     seen.insert(chosen);
@@ -37,7 +37,8 @@ TEST(GpuMemory, AutoIsTheFastestPolicyThatLeavesATenthOfTheCard) {
   }
   EXPECT_EQ(seen.size(), model::kRecomputePolicies.size());
   config.recompute = "scan";
-  EXPECT_EQ(chosen_recompute({config, {}, {.rows = 1, .length = 1}, "micro-batch"}, *alone), "scan");
+  EXPECT_EQ(chosen_recompute({config, {}, {.rows = 1, .length = 1, .micro_batch = 1}, "micro-batch"}, *alone),
+            "scan");
 }
 
 }  // namespace
